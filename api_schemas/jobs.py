@@ -1,0 +1,106 @@
+"""A job as its requester sees it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from api_schemas.base import Output
+from api_schemas.reports import Verdict
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. The moves between them are in ``registry.transitions``."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELING = "canceling"
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in FINAL
+
+
+FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.REJECTED, JobStatus.FAILED, JobStatus.CANCELED})
+
+
+class Outcome(StrEnum):
+    """What a finished job came to."""
+
+    PATCHED = "patched"
+    NOTHING_TO_FORGET = "nothing_to_forget"
+    DRY_RUN = "dry_run"
+    GATE_REFUSED = "gate_refused"
+    ERROR = "error"
+    CANCELED = "canceled"
+
+
+class Progress(Output):
+    """How far a job is. ``fraction`` runs from 0 to 1 and never falls within one attempt."""
+
+    phase: str
+    fraction: float
+    eta_seconds: float | None
+
+
+class JobError(Output):
+    """Why a job failed: a stable code, and a sentence that says what to do next."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class JobResult(Output):
+    """What a finished job left behind."""
+
+    verdict: Verdict | None
+    patch_id: str | None
+    model_version: int | None
+
+
+class JobUrls(Output):
+    """Where to go on from here; paths relative to the service's root."""
+
+    self: str
+    cancel: str
+    evaluation: str
+    patch: str | None
+    patch_file: str | None
+    weights: str | None
+
+
+class JobView(Output):
+    """One job. It never carries the target's name or pictures."""
+
+    id: str
+    status: JobStatus
+    outcome: Outcome | None
+    model: str
+    method: str
+    priority: int
+    regulation: str
+    subject_request_id: str | None
+    dry_run: bool
+    metadata: dict[str, str]
+    progress: Progress
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    due_at: datetime | None
+    attempts: int
+    error: JobError | None
+    result: JobResult | None
+    urls: JobUrls
+
+
+class JobPage(Output):
+    """One page of jobs, newest first; ``next`` is the cursor of the following page."""
+
+    items: list[JobView]
+    next: str | None

@@ -1,0 +1,138 @@
+"""What was measured, on what, and whether it is good enough."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from api_schemas.base import Output
+
+
+class Better(StrEnum):
+    """Which way a figure should move."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    ZERO = "zero"
+
+
+class Measurement(Output):
+    """One figure with its uncertainty: ``interval`` is at 95 %, ``n`` the pictures behind it."""
+
+    value: float
+    n: int
+    interval: tuple[float, float]
+
+
+class MetricResult(Output):
+    """One metric before and after the edit, both on pictures that nothing was tuned on.
+
+    ``change`` is after minus before, with an interval for paired pictures: the same pictures are
+    judged twice, so it is narrower than the two intervals suggest.
+    """
+
+    id: str
+    name: str
+    definition: str
+    unit: str
+    better: Better
+    before: Measurement
+    after: Measurement
+    change: Measurement
+
+
+class Verdict(StrEnum):
+    """What the gate says. Only ``pass`` is published as a version."""
+
+    PASS = "pass"
+    PARTIAL = "partial"
+    FAIL = "fail"
+
+
+class GateCheck(Output):
+    """One threshold and what was found. ``weak`` = the interval's worse end misses it."""
+
+    metric: str
+    rule: str
+    threshold: float
+    found: float
+    passed: bool
+    weak: bool
+
+
+class Gate(Output):
+    """The verdict: pass = every check, partial = forgotten but others harmed, fail = the rest."""
+
+    verdict: Verdict
+    weak_evidence: bool
+    checks: list[GateCheck]
+
+
+class DataRoles(Output):
+    """How many pictures played which part, and the digests that name them without showing them."""
+
+    target_fit: int
+    target_select: int
+    target_test: int
+    retain_fit: int
+    retain_select: int
+    retain_test: int
+    target_digest: str
+    retain_digest: str
+
+
+class Preflight(Output):
+    """Does the model know the concept at all? Measured before anything is edited."""
+
+    known: bool
+    accuracy: Measurement
+    chance: float
+    sample_similarity: float
+    stranger_similarity: float
+
+
+class UnitScore(Output):
+    """One unit's score; ``chosen`` in which round, None if it was left alone."""
+
+    unit: str
+    score: float
+    forget_norm: float
+    weight_norm: float
+    cosine: float
+    chosen: int | None
+
+
+class EditedUnit(Output):
+    """One edited unit and how far it moved: ``step_ratio`` = |change| / |weights|."""
+
+    unit: str
+    step_ratio: float
+
+
+class Cost(Output):
+    """What the run cost. Kept out of the patch manifest, which must not depend on the clock."""
+
+    wall_seconds: float
+    phase_seconds: dict[str, float]
+    forward_passes: int
+    backward_passes: int
+    peak_memory_bytes: int
+
+
+class Report(Output):
+    """Everything a run found out."""
+
+    model: str
+    model_version: int
+    method: str
+    seed: int
+    roles: DataRoles
+    preflight: Preflight
+    metrics: list[MetricResult]
+    gate: Gate | None
+    scores: list[UnitScore]
+    edited: list[EditedUnit]
+    weights_changed: int
+    weights_total: int
+    patch_bytes: int
+    warnings: list[str]
+    cost: Cost

@@ -1,0 +1,89 @@
+"""A model on the shelf: the record an operator registers, and what a requester sees of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from api_schemas.base import Input, Output
+from api_schemas.families import Family
+from api_schemas.requests import ModelId
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+PromptTemplate = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$", max_length=200)]
+
+
+class GateThresholds(Input):
+    """The shelf's own thresholds, in percent and points; a request may set its own."""
+
+    forget_accuracy_max: float = Field(default=5.0, ge=0, le=100)
+    utility_drop_max: float = Field(default=2.0, ge=0, le=100)
+    neighbour_drop_max: float = Field(default=10.0, ge=0, le=100)
+    stability_min: float = Field(default=90.0, ge=0, le=100)
+    cross_domain_drop_max: float = Field(default=5.0, ge=0, le=100)
+
+
+class RetainSet(Input):
+    """What the model must keep: a folder of pictures with an ``index.csv``.
+
+    Columns: ``path``, ``name``, ``caption``; any further column named in ``prompts`` is a domain
+    of labels (scene, style, ...), measured zero-shot with that domain's templates.
+    """
+
+    folder: str
+
+
+class ModelRecord(Input):
+    """One model, as its TOML record says it. Relative paths are relative to the record's folder."""
+
+    id: ModelId
+    family: Family
+    checkpoint: str
+    digest: Digest | None = Field(
+        default=None, description="Of the checkpoint folder; computed and kept when left out."
+    )
+    retain: RetainSet
+    prompts: dict[str, tuple[PromptTemplate, ...]] = Field(
+        default={"name": ("a picture of {}",)},
+        description="Zero-shot templates per domain; 'name' and the columns of index.csv.",
+    )
+    thresholds: GateThresholds = GateThresholds()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class ModelView(Output):
+    """A model that can be edited."""
+
+    id: str
+    family: Family
+    digest: str
+    domains: list[str]
+    methods: list[str]
+    thresholds: GateThresholds
+    latest_version: int
+    created_at: datetime
+
+
+class VersionView(Output):
+    """One version of a model: the base (0), or its parent plus one patch."""
+
+    model: str
+    number: int
+    parent: int | None
+    patch_id: str | None
+    job_id: str | None
+    created_at: datetime
+
+
+class VersionList(Output):
+    """The line of versions, oldest first."""
+
+    items: list[VersionView]
+
+
+class ModelList(Output):
+    """Every model on the shelf, by id."""
+
+    items: list[ModelView]
