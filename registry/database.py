@@ -1,0 +1,109 @@
+"""The database: one engine, and transactions that commit at the edge."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ExceptionContext,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
+from sqlalchemy.orm import Session, sessionmaker
+
+from registry import schema
+
+#: How long a transaction waits for another one on SQLite before it gives up.
+SQLITE_WAIT_SECONDS = 30
+#: FastAPI's thread pool has 40 threads; each may hold one connection.
+IDLE_CONNECTIONS = 5
+MORE_CONNECTIONS = 40
+
+#: NaN and infinity are no JSON: PostgreSQL would refuse them, so SQLite does too.
+_to_json = functools.partial(json.dumps, allow_nan=False)
+
+
+class Database:
+    """One database that many threads may share. Make one per process: it does not survive a fork.
+
+    ``url``: ``sqlite:////folder/file.db`` or ``postgresql+psycopg://user@host/name``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self._engine = _engine(self._url)
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """All of the block happens, or nothing: committed at its end, rolled back on an error.
+
+        On SQLite transactions follow one another (each takes the write lock when it begins, so
+        none can fail halfway for having read too early); readers of a file never see a half.
+        """
+        with self._sessions.begin() as session:
+            yield session
+
+    def migrate(self) -> None:
+        """The tables are those of this release; idempotent, and safe in two processes at once."""
+        schema.upgrade(self._url)
+
+    def ping(self) -> None:
+        """Raise ``sqlalchemy.exc.OperationalError`` if the database does not answer."""
+        with self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Give every connection back; idempotent."""
+        self._engine.dispose()
+
+
+def _engine(url: URL) -> Engine:
+    options: dict[str, Any] = {
+        "json_serializer": _to_json,
+        "pool_size": IDLE_CONNECTIONS,
+        "max_overflow": MORE_CONNECTIONS,
+        # A request's parameters hold the target's name; an error's text must not.
+        "hide_parameters": True,
+    }
+    if url.get_backend_name() == "sqlite":
+        if url.database is not None:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS}, **options)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+    else:
+        engine = create_engine(url, pool_pre_ping=True, **options)
+    event.listen(engine, "handle_error", _hide_rows)
+    return engine
+
+
+def _hide_rows(context: ExceptionContext) -> None:
+    """Cut an error to the server's first line: the lines after it quote whole rows."""
+    primary = getattr(getattr(context.original_exception, "diag", None), "message_primary", None)
+    if primary:
+        context.original_exception.args = (primary,)
+        if context.sqlalchemy_exception is not None:
+            context.sqlalchemy_exception.args = (primary,)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own habit of opening transactions by itself, late, is switched off.
+    connection.isolation_level = None
+    # FULL: a job that was answered with 202 is still there after a power cut.
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,138 @@
+"""What can go wrong in the registry.
+
+RegistryError
+├── JobNotFound
+├── JobFinished
+├── LeaseLost
+├── IllegalTransition
+├── StaleParent
+├── InvalidCursor
+├── IdempotencyConflict
+├── ModelNotFound
+├── ModelExists
+├── VersionNotFound
+├── PatchNotFound
+├── BlobMissing
+└── InvalidDigest
+
+The first paragraph of a class's docstring is its message and says what to do next. Attributes
+hold ids, states and digests only: no name, prompt or picture is ever part of an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from api_schemas.jobs import JobStatus
+
+
+class RegistryError(Exception):
+    """The registry could not do this; look at the class of the error for what to do next."""
+
+    def __str__(self) -> str:
+        paragraph = (inspect.getdoc(type(self)) or "").split("\n\n")[0]
+        return " ".join(paragraph.split())
+
+
+class JobNotFound(RegistryError):
+    """There is no such job; check the id, and that it belongs to your tenant."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+
+class JobFinished(RegistryError):
+    """The job is finished and cannot be canceled; read its result instead."""
+
+    def __init__(self, job_id: str, status: JobStatus) -> None:
+        super().__init__(job_id, status)
+        self.job_id = job_id
+        self.status = status
+
+
+class LeaseLost(RegistryError):
+    """The claim on the job is no longer the current one; stop the run and discard its result."""
+
+    def __init__(self, job_id: str, token: int) -> None:
+        super().__init__(job_id, token)
+        self.job_id = job_id
+        self.token = token
+
+
+class IllegalTransition(RegistryError):
+    """A job cannot move between these two states; see the table in registry.transitions."""
+
+    def __init__(self, old: JobStatus, new: JobStatus) -> None:
+        super().__init__(old, new)
+        self.old = old
+        self.new = new
+
+
+class StaleParent(RegistryError):
+    """The patch stands on another model or version than the latest; run the job again."""
+
+    def __init__(self, model_id: str, expected: int, found: int) -> None:
+        super().__init__(model_id, expected, found)
+        self.model_id = model_id
+        self.expected = expected
+        self.found = found
+
+
+class InvalidCursor(RegistryError):
+    """The cursor is not one that this service gave out; start again without a cursor."""
+
+
+class IdempotencyConflict(RegistryError):
+    """The idempotency key was used for another request; repeat that one or take a new key."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+
+class ModelNotFound(RegistryError):
+    """There is no such model on the shelf; list the models, or have an operator register it."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(model_id)
+        self.model_id = model_id
+
+
+class ModelExists(RegistryError):
+    """A model with this id and another record is on the shelf; register it under a new id."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(model_id)
+        self.model_id = model_id
+
+
+class VersionNotFound(RegistryError):
+    """The model has no such version; list its versions."""
+
+    def __init__(self, model_id: str, number: int) -> None:
+        super().__init__(model_id, number)
+        self.model_id = model_id
+        self.number = number
+
+
+class PatchNotFound(RegistryError):
+    """There is no such patch; check the id, and that it belongs to your tenant."""
+
+    def __init__(self, patch_id: str) -> None:
+        super().__init__(patch_id)
+        self.patch_id = patch_id
+
+
+class BlobMissing(RegistryError):
+    """The stored bytes are gone; restore the blob folder from its backup."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+
+class InvalidDigest(RegistryError):
+    """A blob is named by 64 lower-case hexadecimal digits; pass the digest that put returned."""

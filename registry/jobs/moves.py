@@ -1,0 +1,32 @@
+"""The only place that changes a job's state: every move is checked against the table."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from api_schemas.jobs import JobStatus
+from registry.tables import JobRow
+from registry.transitions import CLAIMED, check
+
+QUEUED_PHASE = "queued"
+STARTING_PHASE = "starting"
+
+
+def move(session: Session, job_id: str, old: JobStatus, new: JobStatus, **values: object) -> bool:
+    """Compare and set: the job went from ``old`` to ``new`` with these values, or nothing did.
+
+    False when the job is not in ``old`` any more. A job that leaves its worker leaves its lease.
+    Raises ``IllegalTransition``.
+    """
+    check(old, new)
+    if new not in CLAIMED:
+        values |= {"lease_owner": None, "lease_expires_at": None, "eta_seconds": None}
+    moved = session.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id, JobRow.status == old)
+        .values(status=new, **values)
+        .returning(JobRow.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    return moved is not None

@@ -1,0 +1,126 @@
+"""A job as the rest of the code sees it: a frozen record, never a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, Select, select
+from sqlalchemy.orm import Session
+
+from api_schemas.jobs import JobError, JobStatus, Outcome
+from api_schemas.reports import Report, Verdict
+from api_schemas.requests import UnlearnRequest
+from registry.errors import JobNotFound
+from registry.tables import JobRow, PatchRow, VersionRow
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request and where it stands. Its repr shows no name, so that a log cannot either.
+
+    ``samples`` and ``probe_samples`` are blob digests. ``token`` is the fencing token of the
+    latest claim; it grows with every claim and never falls. The report is left out because it
+    is large: ``jobs.report`` reads it.
+    """
+
+    id: str
+    tenant: str
+    request: UnlearnRequest
+    status: JobStatus
+    outcome: Outcome | None
+    verdict: Verdict | None
+    phase: str
+    fraction: float
+    eta_seconds: float | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    due_at: datetime | None
+    attempts: int
+    lease_owner: str | None
+    lease_expires_at: datetime | None
+    token: int
+    error: JobError | None
+    has_report: bool
+    patch_id: str | None
+    model_version: int | None
+    samples: tuple[str, ...]
+    probe_samples: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Job(id={self.id!r}, status={self.status.value!r}, token={self.token})"
+
+
+def get(session: Session, job_id: str, tenant: str | None = None) -> Job:
+    """The job; with ``tenant``, only if it is that tenant's. Raises ``JobNotFound``."""
+    query = rows().where(JobRow.id == job_id)
+    if tenant is not None:
+        query = query.where(JobRow.tenant == tenant)
+    found = session.execute(query).first()
+    if found is None:
+        raise JobNotFound(job_id)
+    return from_row(found)
+
+
+def report(session: Session, job_id: str) -> Report | None:
+    """The report, None while there is none. Raises ``JobNotFound``."""
+    found = session.execute(select(JobRow.report).where(JobRow.id == job_id)).first()
+    if found is None:
+        raise JobNotFound(job_id)
+    (stored,) = found
+    return stored
+
+
+def lock(session: Session, job_id: str, tenant: str | None = None) -> JobRow:
+    """The job's row, which no other transaction changes before this one ends.
+
+    Read again from the database. Raises ``JobNotFound``.
+    """
+    query = select(JobRow).where(JobRow.id == job_id).with_for_update(key_share=True)
+    if tenant is not None:
+        query = query.where(JobRow.tenant == tenant)
+    row = session.scalar(query, execution_options={"populate_existing": True})
+    if row is None:
+        raise JobNotFound(job_id)
+    return row
+
+
+def rows() -> Select[JobRow, bool, str | None, int | None]:
+    """What ``from_row`` needs of each job."""
+    return (
+        select(JobRow, JobRow.report.is_not(None), PatchRow.id, VersionRow.number)
+        .outerjoin(PatchRow, PatchRow.job_id == JobRow.id)
+        .outerjoin(VersionRow, VersionRow.job_id == JobRow.id)
+        .execution_options(populate_existing=True)
+    )
+
+
+def from_row(found: Row[JobRow, bool, str | None, int | None]) -> Job:
+    """The record of one of ``rows``."""
+    row, has_report, patch_id, model_version = found
+    return Job(
+        id=row.id,
+        tenant=row.tenant,
+        request=row.request,
+        status=row.status,
+        outcome=row.outcome,
+        verdict=row.verdict,
+        phase=row.phase,
+        fraction=row.fraction,
+        eta_seconds=row.eta_seconds,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        due_at=row.due_at,
+        attempts=row.attempts,
+        lease_owner=row.lease_owner,
+        lease_expires_at=row.lease_expires_at,
+        token=row.token,
+        error=row.error,
+        has_report=has_report,
+        patch_id=patch_id,
+        model_version=model_version,
+        samples=tuple(row.samples),
+        probe_samples=tuple(row.probe_samples),
+    )

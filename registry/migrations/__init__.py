@@ -1,0 +1,1 @@
+"""The tables' history: one script per change, run by ``registry.schema``."""

@@ -1,0 +1,128 @@
+"""How this installation runs: one frozen set of values, read from ``RAZOR_*`` variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
+
+from api_schemas.messages import QUEUE
+
+MEBIBYTE = 2**20
+#: How far the broker's patience lies above the time limit: start, upload and clean-up of a run.
+VISIBILITY_MARGIN_SECONDS = 600
+#: The share of the time limit, and at most the seconds, a run gets to wind down in.
+SOFT_LIMIT_RATIO = 0.05
+SOFT_LIMIT_SECONDS = 60
+#: How often a worker looks for a message file: what a job waits at most on an idle machine.
+FILE_POLLING_SECONDS = 0.2
+
+
+def _absolute(path: Path) -> Path:
+    """Resolve once, so that a later change of folder (a daemon's, a worker's) changes nothing."""
+    return path.expanduser().resolve()
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. The defaults run the whole service on one machine.
+
+    Two processes with equal variables agree on database, blobs, broker and limits.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RAZOR_", frozen=True)
+
+    data_folder: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default=Path("data"), validate_default=True
+    )
+    # The addresses may hold passwords: repr=False keeps them out of logs and tracebacks.
+    database_url: str | None = Field(default=None, repr=False)
+    broker_url: str | None = Field(default=None, repr=False)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8731, ge=0, le=65535)
+    worker_metrics_port: int | None = Field(default=None, ge=0, le=65535)
+
+    lease_seconds: PositiveFloat = 15.0
+    heartbeat_seconds: PositiveFloat = 3.0
+    max_attempts: PositiveInt = 3
+    relay_seconds: PositiveFloat = 0.2
+    recovery_seconds: PositiveFloat = 2.0
+    resend_after_seconds: PositiveFloat = 30.0
+    job_time_limit_seconds: int = Field(default=3600, ge=2)
+
+    max_sample_bytes: PositiveInt = 10 * MEBIBYTE
+    max_body_bytes: PositiveInt = 128 * MEBIBYTE
+    max_image_pixels: PositiveInt = 40_000_000
+    max_image_side: PositiveInt = 10_000
+
+    @property
+    def database(self) -> str:
+        """The database's address: SQLite in the data folder unless one is set."""
+        if self.database_url is not None:
+            return self.database_url
+        url = URL.create("sqlite", database=str(self.data_folder / "razor.db"))
+        return url.render_as_string(hide_password=False)
+
+    @property
+    def broker(self) -> str:
+        """The broker's address: files in the data folder unless one is set."""
+        return self.broker_url or "filesystem://"
+
+    @property
+    def blob_folder(self) -> Path:
+        """Where ``LocalBlobs`` keeps its files."""
+        return self.data_folder / "blobs"
+
+    def celery_config(self) -> dict[str, object]:
+        """What both ends of the broker pass to Celery's ``app.conf.update``, so that they agree.
+
+        Creates the broker's folders when the broker is made of files.
+        """
+        limit_seconds = self.job_time_limit_seconds
+        soft_margin_seconds = min(SOFT_LIMIT_SECONDS, max(1, int(limit_seconds * SOFT_LIMIT_RATIO)))
+        # Above the time limit in all three places, or a long job is delivered twice.
+        visibility = {"visibility_timeout": limit_seconds + VISIBILITY_MARGIN_SECONDS}
+        return {
+            "broker_url": self.broker,
+            "broker_transport_options": self._transport_options() | visibility,
+            "result_backend_transport_options": visibility,
+            **visibility,
+            "broker_connection_retry_on_startup": True,
+            "broker_pool_acquire_timeout": 5.0,
+            "task_default_queue": QUEUE,
+            "task_acks_late": True,
+            "task_reject_on_worker_lost": True,
+            "task_acks_on_failure_or_timeout": True,
+            "task_ignore_result": True,
+            "task_time_limit": limit_seconds,
+            "task_soft_time_limit": limit_seconds - soft_margin_seconds,
+            "worker_prefetch_multiplier": 1,
+            "task_serializer": "json",
+            "result_serializer": "json",
+            "event_serializer": "json",
+            "accept_content": ["json"],
+            "enable_utc": True,
+            "timezone": "UTC",
+        }
+
+    def _transport_options(self) -> dict[str, object]:
+        if not self.broker.startswith("filesystem:"):
+            return {"socket_connect_timeout": 5.0, "socket_keepalive": True}
+        folder = self.data_folder / "broker"
+        options: dict[str, object] = {
+            "store_processed": False,
+            "polling_interval": FILE_POLLING_SECONDS,
+        }
+        # One folder for both directions: what the service puts out is what the worker takes in.
+        for option, name in (
+            ("data_folder_in", "messages"),
+            ("data_folder_out", "messages"),
+            ("processed_folder", "processed"),
+            ("control_folder", "control"),
+        ):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            options[option] = str(folder / name)
+        return options

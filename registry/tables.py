@@ -1,0 +1,217 @@
+"""The tables. Laws that the database itself can keep are constraints here, not hopes elsewhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from api_schemas.jobs import JobError, JobStatus, Outcome
+from api_schemas.patches import PatchManifest
+from api_schemas.reports import Report, Verdict
+from api_schemas.requests import UnlearnRequest
+from api_schemas.shelf import ModelRecord
+from registry.columns import Identifier, Label, Serial, Sha256, Stored, UtcDateTime, word
+
+#: Stands for "no deadline" where jobs are ordered: databases disagree on where NULL sorts.
+NO_DEADLINE = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that a migration can name it too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class ModelRow(Base):
+    """A model on the shelf."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    record: Mapped[ModelRecord] = mapped_column(Stored(ModelRecord))
+    digest: Mapped[str] = mapped_column(Label)
+    domains: Mapped[list[str]] = mapped_column(JSON)
+    methods: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class JobRow(Base):
+    """One request and where it stands."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Label)
+    principal: Mapped[str] = mapped_column(Label)
+    model_id: Mapped[str] = mapped_column(Identifier, ForeignKey("models.id"))
+    status: Mapped[JobStatus] = mapped_column(word(JobStatus))
+    outcome: Mapped[Outcome | None] = mapped_column(word(Outcome))
+    verdict: Mapped[Verdict | None] = mapped_column(word(Verdict))
+    phase: Mapped[str] = mapped_column(Label)
+    fraction: Mapped[float]
+    eta_seconds: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # The order of the queue, ascending: deadline (or NO_DEADLINE), then the negated priority.
+    queue_due: Mapped[datetime] = mapped_column(UtcDateTime)
+    queue_rank: Mapped[int]
+    attempts: Mapped[int]
+    token: Mapped[int] = mapped_column(BigInteger)
+    lease_owner: Mapped[str | None] = mapped_column(Label)
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # When the broker last took a wake-up for this job, and how often it was repeated.
+    message_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    resends: Mapped[int]
+    error: Mapped[JobError | None] = mapped_column(Stored(JobError))
+    request: Mapped[UnlearnRequest] = mapped_column(Stored(UnlearnRequest))
+    samples: Mapped[list[str]] = mapped_column(JSON)
+    probe_samples: Mapped[list[str]] = mapped_column(JSON)
+    # Last and deferred: SQLite then never reads its pages for a list of jobs.
+    report: Mapped[Report | None] = mapped_column(Stored(Report), deferred=True)
+
+    __table_args__ = (
+        CheckConstraint(
+            "(status IN ('running', 'canceling')) = (lease_expires_at IS NOT NULL)",
+            name="leased_while_claimed",
+        ),
+        CheckConstraint(
+            "(status IN ('succeeded', 'rejected', 'failed', 'canceled'))"
+            " = (finished_at IS NOT NULL AND outcome IS NOT NULL)",
+            name="finished_when_final",
+        ),
+        CheckConstraint("fraction >= 0 AND fraction <= 1", name="fraction"),
+        Index(
+            "uq_jobs_claimed_model_id",
+            "model_id",
+            unique=True,
+            sqlite_where=text("status IN ('running', 'canceling')"),
+            postgresql_where=text("status IN ('running', 'canceling')"),
+        ),
+        Index(
+            "ix_jobs_queue",
+            "model_id",
+            "status",
+            "queue_due",
+            "queue_rank",
+            "created_at",
+            "id",
+        ),
+        Index("ix_jobs_lease", "status", "lease_expires_at"),
+        Index("ix_jobs_resend", "status", "message_sent_at"),
+        Index("ix_jobs_due", "status", "due_at"),
+        Index("ix_jobs_counts", "status", "created_at", "outcome"),
+        Index("ix_jobs_page", "tenant", "created_at", "id"),
+        Index("ix_jobs_page_status", "tenant", "status", "created_at", "id"),
+        Index("ix_jobs_page_model", "tenant", "model_id", "created_at", "id"),
+    )
+
+
+class OutboxRow(Base):
+    """A wake-up that the broker has not taken yet."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    # An id is never given out twice, or a late mark_sent would drop another job's message.
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class IdempotencyRow(Base):
+    """The job that a client's key made."""
+
+    __tablename__ = "idempotency"
+
+    tenant: Mapped[str] = mapped_column(Label, primary_key=True)
+    principal: Mapped[str] = mapped_column(Label, primary_key=True)
+    route: Mapped[str] = mapped_column(Label, primary_key=True)
+    key: Mapped[str] = mapped_column(Label, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(Label)
+    # Deferred: the key is reserved first, and decides whether there will be a job.
+    job_id: Mapped[str] = mapped_column(
+        Identifier, ForeignKey("jobs.id", deferrable=True, initially="DEFERRED"), index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PatchRow(Base):
+    """What a job's edit changed; at most one per job."""
+
+    __tablename__ = "patches"
+
+    id: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), unique=True)
+    model_id: Mapped[str] = mapped_column(Identifier, ForeignKey("models.id"))
+    sha256: Mapped[str] = mapped_column(Sha256)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    manifest: Mapped[PatchManifest] = mapped_column(Stored(PatchManifest))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class VersionRow(Base):
+    """One version of a model. The constraints make the versions a line without gap or fork."""
+
+    __tablename__ = "versions"
+
+    model_id: Mapped[str] = mapped_column(Identifier, ForeignKey("models.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    parent: Mapped[int | None]
+    patch_id: Mapped[str | None] = mapped_column(Identifier, ForeignKey("patches.id"))
+    job_id: Mapped[str | None] = mapped_column(Identifier, ForeignKey("jobs.id"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["model_id", "parent"], ["versions.model_id", "versions.number"]),
+        UniqueConstraint("patch_id"),
+        UniqueConstraint("job_id"),
+        CheckConstraint(
+            "(number = 0 AND parent IS NULL AND patch_id IS NULL AND job_id IS NULL)"
+            " OR (number > 0 AND parent IS NOT NULL AND parent = number - 1"
+            " AND patch_id IS NOT NULL AND job_id IS NOT NULL)",
+            name="line",
+        ),
+    )
+
+
+class AuditRow(Base):
+    """One line of the audit log."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str] = mapped_column(Label)
+    action: Mapped[str] = mapped_column(Label)
+    object_type: Mapped[str] = mapped_column(Label)
+    object_id: Mapped[str] = mapped_column(Label)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+    __table_args__ = (
+        Index("ix_audit_object_id_id", "object_id", "id"),
+        {"sqlite_autoincrement": True},
+    )

@@ -1,0 +1,54 @@
+"""One tree of errors; every class says what to do next."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+
+import pytest
+
+from api_schemas.jobs import JobStatus
+from registry import errors
+
+CLASSES = [
+    cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(cls, Exception) and cls.__module__ == errors.__name__
+]
+EXAMPLES = [
+    errors.JobNotFound("job_1"),
+    errors.JobFinished("job_1", JobStatus.FAILED),
+    errors.LeaseLost("job_1", 3),
+    errors.IllegalTransition(JobStatus.QUEUED, JobStatus.FAILED),
+    errors.StaleParent("clip-a", expected=1, found=0),
+    errors.InvalidCursor(),
+    errors.IdempotencyConflict("job_1"),
+    errors.ModelNotFound("clip-a"),
+    errors.ModelExists("clip-a"),
+    errors.VersionNotFound("clip-a", 3),
+    errors.PatchNotFound("pat_1"),
+    errors.BlobMissing("0" * 64),
+    errors.InvalidDigest(),
+]
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or ""))
+    assert drawn == {cls.__name__ for cls in CLASSES} - {"RegistryError"}
+    assert {type(example) for example in EXAMPLES} == set(CLASSES) - {errors.RegistryError}
+    assert all(issubclass(cls, errors.RegistryError) for cls in CLASSES)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_the_message_is_the_docstring_and_says_what_to_do(error: errors.RegistryError) -> None:
+    message = str(error)
+    assert message == " ".join((type(error).__doc__ or "").split("\n\n")[0].split())
+    assert re.search(r"[;,] .+\.$", message)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_crosses_processes(error: errors.RegistryError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert vars(copy) == vars(error)

@@ -1,0 +1,122 @@
+"""The migrations make exactly the tables that the code speaks of, and can take them back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from registry_examples import accept, shelve
+from sqlalchemy import create_engine, inspect, make_url, text
+
+from registry import schema
+from registry.database import Database
+
+URLS = ("sqlite_url", pytest.param("postgres_url", marks=pytest.mark.postgres))
+
+
+@pytest.fixture(params=URLS)
+def url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database."""
+    address: str = request.getfixturevalue(request.param)
+    # The folder is made by the database object, as in every process of ours.
+    Database(address).close()
+    return address
+
+
+def tables(url: str) -> set[str]:
+    engine = create_engine(url)
+    try:
+        return set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def test_migrated_tables_are_those_of_the_code(url: str) -> None:
+    Database(url).migrate()
+    assert schema.differences(make_url(url)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP INDEX ix_jobs_queue",
+        "ALTER TABLE jobs ADD COLUMN stray INTEGER",
+        "ALTER TABLE outbox DROP COLUMN created_at",
+        "DROP TABLE audit",
+    ],
+)
+def test_a_difference_is_noticed(url: str, change: str) -> None:
+    Database(url).migrate()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    engine.dispose()
+    assert schema.differences(make_url(url)) != []
+
+
+def test_down_and_up_again(url: str) -> None:
+    address = make_url(url)
+    schema.upgrade(address)
+    full = tables(url)
+    schema.downgrade(address, "base")
+    assert tables(url) == {"alembic_version"}
+    schema.upgrade(address)
+    assert tables(url) == full
+    assert schema.differences(address) == []
+
+
+def test_migrating_again_keeps_what_is_there(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    shelve(database, "clip-a")
+    with database.transaction() as session:
+        accept(session)
+    database.migrate()
+    with database.transaction() as session:
+        assert session.execute(text("SELECT count(*) FROM jobs")).scalar() == 1
+    database.close()
+
+
+def test_threads_may_migrate_at_once(url: str) -> None:
+    failures: list[Exception] = []
+    barrier = threading.Barrier(4)
+
+    def migrate() -> None:
+        barrier.wait()
+        try:
+            Database(url).migrate()
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert schema.differences(make_url(url)) == []
+
+
+def test_processes_may_migrate_a_file_at_once(sqlite_url: str) -> None:
+    # PostgreSQL tells threads and processes apart no more than the test above does; a file's
+    # locks belong to the process.
+    code = "import sys; from registry.database import Database; Database(sys.argv[1]).migrate()"
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", code, sqlite_url]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    assert schema.differences(make_url(sqlite_url)) == []
+
+
+def test_a_failing_migration_leaves_nothing_behind(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_connection: object) -> None:
+        raise RuntimeError("after the scripts, before the commit")
+
+    monkeypatch.setattr(schema, "_check_references", fail)
+    with pytest.raises(RuntimeError):
+        schema.upgrade(make_url(url))
+    assert tables(url) == set()
