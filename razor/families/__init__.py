@@ -1,0 +1,1 @@
+"""Model families: what a model's losses, units and measures are."""

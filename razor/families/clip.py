@@ -1,0 +1,199 @@
+"""The CLIP family: open_clip models and Hugging Face ``CLIPModel``, behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from api_schemas.families import Family
+from razor import objectives
+from razor.errors import CheckpointInvalid
+from razor.families import hf_clip_layout, open_clip_layout
+from razor.families.network import Network, tensors_on_disk
+from razor.heads import head_units, matrices
+from razor.protocols import Unit
+
+CHUNK = 256  # pictures or texts per forward pass when no gradient is wanted
+
+
+@dataclass(frozen=True)
+class ForgetBatch:
+    """The concept's pictures and the prompts that name it."""
+
+    pixels: Tensor  # (n, 3, size, size), 0..255
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Features of the model as it was when the run began, and the state of its towers then."""
+
+    images: Tensor  # (n, d), unit length
+    texts: Tensor  # (n, d), unit length
+    states: dict[str, int]  # tower -> Clip.tower_state
+
+    def take(self, positions: list[int]) -> Frozen:
+        """The features of those pairs only."""
+        return Frozen(self.images[positions], self.texts[positions], self.states)
+
+
+@dataclass(frozen=True)
+class RetainBatch:
+    """Retained pairs, and what the frozen model made of them."""
+
+    pixels: Tensor  # (n, 3, size, size), 0..255
+    captions: tuple[str, ...]
+    frozen: Frozen
+
+
+@dataclass
+class Passes:
+    """How many times batches went forward and backward."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass
+class Clip:
+    """A CLIP model that can be edited and measured. Capability: embeds pictures and texts."""
+
+    network: Network
+    folder: Path
+    device: torch.device
+    passes: Passes = field(default_factory=Passes)
+    _tokens: dict[str, Tensor] = field(default_factory=dict)
+
+    name = Family.CLIP
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, in evaluation mode."""
+        return self.network.model
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures that the model takes, in pixels."""
+        return self.network.sizing.size
+
+    def units(self) -> tuple[Unit, ...]:
+        """The matrices and heads of every transformer layer of both towers."""
+        return tuple(
+            unit for layer in self.network.layers for unit in (*matrices(layer), *head_units(layer))
+        )
+
+    def forget_loss(self, batch: ForgetBatch) -> Tensor:
+        """Mean 1 - cos between the concept's pictures and the mean embedding of its prompts."""
+        self.passes.backward += 1
+        texts = F.normalize(self._texts(batch.texts).mean(dim=0, keepdim=True), dim=-1)
+        return objectives.cosine_forget(self._images(batch.pixels), texts)
+
+    def retain_loss(self, batch: RetainBatch) -> Tensor:
+        """Symmetric InfoNCE over the batch."""
+        self.passes.backward += 1
+        images, texts = self._pairs(batch)
+        scale = self.network.logit_scale.exp()
+        return objectives.symmetric_infonce(images, texts, scale, batch.captions)
+
+    def mismatch_loss(self, batch: RetainBatch) -> Tensor:
+        """Drift of the batch's similarities from the frozen model's."""
+        self.passes.backward += 1
+        images, texts = self._pairs(batch)
+        frozen = batch.frozen.images @ batch.frozen.texts.T
+        return objectives.similarity_drift(images, texts, frozen)
+
+    def checkpoint_name(self, parameter: str) -> str:
+        """Both libraries use the same names in memory and on disk for CLIP."""
+        return parameter
+
+    @torch.no_grad()
+    def embed_images(
+        self,
+        pixels: Tensor,  # (n, 3, size, size), 0..255
+    ) -> Tensor:
+        """Unit-length features of the pictures, (n, d), float32."""
+        return torch.cat([self._images(part) for part in torch.split(pixels, CHUNK)])
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit-length features of the texts, (n, d), float32; equal texts are encoded once."""
+        unique = list(dict.fromkeys(texts))
+        parts = [self._texts(unique[i : i + CHUNK]) for i in range(0, len(unique), CHUNK)]
+        place = {text: index for index, text in enumerate(unique)}
+        return torch.cat(parts)[[place[text] for text in texts]]
+
+    @torch.no_grad()
+    def logit_scale(self) -> float:
+        """The factor from cosine to logit."""
+        return float(self.network.logit_scale.exp())
+
+    def tower_state(self, tower: str) -> int:
+        """Changes whenever a parameter of the tower is written in place; equal = untouched."""
+        parameters = dict(self.model.named_parameters())
+        return sum(parameters[name]._version for name in self.network.towers[tower])
+
+    def _pairs(self, batch: RetainBatch) -> tuple[Tensor, Tensor]:
+        """Features of both sides; those of a tower that stands as frozen are not made again."""
+        images = (
+            batch.frozen.images
+            if self._stands("image", batch.frozen)
+            else self._images(batch.pixels)
+        )
+        texts = (
+            batch.frozen.texts
+            if self._stands("text", batch.frozen)
+            else self._texts(batch.captions)
+        )
+        return images, texts
+
+    def _stands(self, tower: str, frozen: Frozen) -> bool:
+        """Whether a tower is unchanged and no gradient of it is wanted."""
+        parameters = dict(self.model.named_parameters())
+        trained = any(parameters[name].requires_grad for name in self.network.towers[tower])
+        return not trained and self.tower_state(tower) == frozen.states[tower]
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        self.passes.forward += 1
+        inputs = self.network.sizing.normalise(pixels.to(self.device))
+        return F.normalize(self.network.encode_images(inputs).float(), dim=-1)
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        self.passes.forward += 1
+        unseen = [text for text in dict.fromkeys(texts) if text not in self._tokens]
+        if unseen:
+            self._tokens.update(zip(unseen, self.network.tokenize(unseen), strict=True))
+        tokens = torch.stack([self._tokens[text] for text in texts]).to(self.device)
+        return F.normalize(self.network.encode_tokens(tokens).float(), dim=-1)
+
+
+def load(folder: Path, device: str = "cpu") -> Clip:
+    """Loads either kind of folder, safetensors only. Raises CheckpointInvalid.
+
+    Every editable weight must be found on disk under its checkpoint name and with its shape, so a
+    patch can never be written that could not be applied.
+    """
+    if (folder / open_clip_layout.CONFIG).is_file():
+        network = open_clip_layout.load(folder)
+    elif (folder / hf_clip_layout.CONFIG).is_file():
+        network = hf_clip_layout.load(folder)
+    else:
+        raise CheckpointInvalid(
+            "the checkpoint folder holds neither open_clip_config.json nor config.json"
+        )
+    network.model.requires_grad_(False)
+    network.model.to(device)
+    family = Clip(network, folder, torch.device(device))
+    on_disk = tensors_on_disk(folder)
+    parameters = dict(network.model.named_parameters())
+    for unit in family.units():
+        for region in unit.regions:
+            found = on_disk.get(family.checkpoint_name(region.parameter))
+            shape = tuple(parameters[region.parameter].shape)
+            if found is None or tuple(found[1].shape) != shape:
+                raise CheckpointInvalid(f"{region.parameter} is not on disk with shape {shape}")
+    return family

@@ -1,0 +1,1 @@
+"""Unlearning methods, one a file. They see protocols only, never a family."""

@@ -1,0 +1,107 @@
+"""Pictures as tensors: decoding, sizing, label-preserving augmentation."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from razor.errors import PictureInvalid
+
+FORMATS = ("JPEG", "PNG", "WEBP", "PPM")
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """How a model wants its pictures: short side to ``size``, centre crop, per-channel scaling."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    bicubic: bool = True
+
+    def fit(self, picture: Image.Image) -> Tensor:
+        """The picture as uint8 (3, size, size)."""
+        rgb = ImageOps.exif_transpose(picture).convert("RGB")
+        resample = Image.Resampling.BICUBIC if self.bicubic else Image.Resampling.BILINEAR
+        scale = self.size / min(rgb.size)
+        wide = max(self.size, round(rgb.width * scale))
+        high = max(self.size, round(rgb.height * scale))
+        if rgb.size != (wide, high):
+            rgb = rgb.resize((wide, high), resample)
+        left, top = (wide - self.size) // 2, (high - self.size) // 2
+        cropped = rgb.crop((left, top, left + self.size, top + self.size))
+        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
+
+    def normalise(
+        self,
+        pixels: Tensor,  # (n, 3, size, size), uint8 or float in 0..255
+    ) -> Tensor:
+        """The pictures as the network takes them, float32."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
+
+
+def decode(data: bytes) -> Image.Image:
+    """The picture in ``data``. Raises PictureInvalid."""
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture.load()
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureInvalid from error
+    return picture
+
+
+def load(paths: Sequence[Path], sizing: Sizing) -> Tensor:
+    """The pictures at ``paths`` as uint8 (n, 3, size, size). Raises PictureInvalid."""
+    return stack([path.read_bytes() for path in paths], sizing)
+
+
+def stack(blobs: Sequence[bytes], sizing: Sizing) -> Tensor:
+    """The encoded pictures as uint8 (n, 3, size, size). Raises PictureInvalid."""
+    if not blobs:
+        return torch.empty((0, 3, sizing.size, sizing.size), dtype=torch.uint8)
+    return torch.stack([sizing.fit(decode(blob)) for blob in blobs])
+
+
+def digest(blobs: Sequence[bytes]) -> str:
+    """Names a set of pictures without showing them; independent of their order."""
+    parts = sorted(hashlib.sha256(blob).hexdigest() for blob in blobs)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def augment(
+    pixels: Tensor,  # (n, 3, s, s) uint8
+    copies: int,
+    rng: torch.Generator,
+) -> Tensor:  # (copies * n, 3, s, s) float in 0..255
+    """Each picture ``copies`` times, a little shifted, scaled, mirrored and relit.
+
+    Mild enough to leave every label true: what it shows stays what it is.
+    """
+    base = pixels.float().repeat(copies, 1, 1, 1)
+    n = base.shape[0]
+    chance = torch.rand((n, 6), generator=rng)
+    spread = 2 * chance - 1
+    scale = 1 + 0.08 * spread[:, 0]
+    mirror = torch.where(chance[:, 1] < 0.5, -1.0, 1.0)
+    zero = torch.zeros(n)
+    rows = (
+        torch.stack([scale * mirror, zero, 0.08 * spread[:, 2]], dim=1),
+        torch.stack([zero, scale, 0.08 * spread[:, 3]], dim=1),
+    )
+    theta = torch.stack(rows, dim=1).to(base.device)
+    grid = F.affine_grid(theta, list(base.shape), align_corners=False)
+    moved = F.grid_sample(base, grid, padding_mode="border", align_corners=False)
+    gain = (1 + 0.1 * spread[:, 4]).view(n, 1, 1, 1).to(base.device)
+    shift = (12 * spread[:, 5]).view(n, 1, 1, 1).to(base.device)
+    return (moved * gain + shift).clamp(0, 255)

@@ -1,0 +1,67 @@
+"""Before the edit: whether the concept is known at all, and whether the samples belong together.
+
+Looks at fit and select pictures only, so that the figures on test pictures stay untouched.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from api_schemas.reports import Preflight
+from razor import statistics, zero_shot
+from razor.material import Material
+from razor.protocols import Embeds
+
+UNLIKE = (
+    "The samples do not look alike to this model: on average they are no more similar to each "
+    "other than pictures of different retained names are. Check that they all show the target."
+)
+
+
+def inspect(family: Embeds, material: Material) -> Preflight:
+    """Known = recognised more often than chance, with 95 % confidence (Wilson's lower end)."""
+    seen = family.embed_images(torch.cat([material.target.fit, material.target.select]))
+    classes = zero_shot.class_embeddings(
+        family, material.classes, material.templates[material.domain]
+    )
+    names = len(material.names)
+    hits = (zero_shot.predict(seen, classes) < names).numpy()
+    accuracy = statistics.percentage(hits)
+    chance = 100 * names / len(material.classes)
+    retained = family.embed_images(material.retain_select.pixels)
+    return Preflight(
+        known=accuracy.interval[0] > chance,
+        accuracy=accuracy,
+        chance=chance,
+        sample_similarity=_between_pictures(seen),
+        stranger_similarity=_between_labels(
+            retained, material.retain_select.labels[material.domain]
+        ),
+    )
+
+
+def warnings(preflight: Preflight, samples: int) -> list[str]:
+    """What a reader of the report must know about the samples."""
+    found = []
+    if samples > 1 and preflight.sample_similarity <= preflight.stranger_similarity:
+        found.append(UNLIKE)
+    return found
+
+
+def _between_pictures(features: Tensor) -> float:
+    """Mean cosine of distinct pairs; 1 for a single picture."""
+    n = features.shape[0]
+    if n < 2:
+        return 1.0
+    similarity = features @ features.T
+    return float((similarity.sum() - similarity.diagonal().sum()) / (n * (n - 1)))
+
+
+def _between_labels(features: Tensor, labels: tuple[str, ...]) -> float:
+    """Mean cosine of pairs with different labels; 0 where there is no such pair."""
+    ids = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    own = torch.tensor([ids[label] for label in labels], device=features.device)
+    different = own[:, None] != own[None, :]
+    similarity = features @ features.T
+    return float(similarity[different].mean()) if bool(different.any()) else 0.0

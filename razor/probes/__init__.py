@@ -1,0 +1,1 @@
+"""Evaluations. A probe measures on test pictures and leaves the model as found."""

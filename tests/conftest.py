@@ -1,0 +1,40 @@
+"""What every test may use: the shipped reference, loaded once, and a retain set drawn once."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+#: Drawing seeds of the tests: away from training's, and apart from each other.
+SAMPLE_SEED = 5_000_000
+UNSEEN_SEED = 6_000_000
+RETAIN_SEED = 700
+
+
+@pytest.fixture(scope="session")
+def draw_png() -> Callable[[str, int], bytes]:
+    """One drawing as PNG bytes, by name and drawing seed."""
+    from razor.reference import drawings
+
+    def draw(name: str, seed: int) -> bytes:
+        stream = io.BytesIO()
+        drawings.draw(name, seed).image.save(stream, "PNG")
+        return stream.getvalue()
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def retain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve drawings of every reference name, with labels."""
+    from razor.reference import folders, people
+
+    folder = tmp_path_factory.mktemp("retain") / "drawings"
+    folders.write_folder(folder, list(people.NAMES), 12, RETAIN_SEED)
+    return folder

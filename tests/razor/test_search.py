@@ -1,0 +1,55 @@
+"""The step search honours its retain condition, whatever the model answers."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from razor.protocols import Reading
+from razor.search import Found, largest_stable_step
+
+TOLERANCE = 0.02
+
+
+def reading(margin: float, harm: float) -> Reading:
+    return Reading(margin=margin, worst=margin, spread=0.0, harm=harm, accuracy=float(margin > 0))
+
+
+START = Found(0.0, reading(5.0, 0.0))
+
+
+def search(forgets_at: float, harms_at: float, evaluations: int = 12) -> Found:
+    def read_at(step: float) -> Reading:
+        return reading(5.0 * (1 - step / forgets_at), 0.0 if step < harms_at else 1.0)
+
+    return largest_stable_step(read_at, START, 1.0, TOLERANCE, evaluations, 0.0)
+
+
+@given(st.floats(0.01, 2.0), st.floats(0.01, 2.0))
+def test_a_step_that_harms_is_never_taken(forgets_at: float, harms_at: float) -> None:
+    found = search(forgets_at, harms_at)
+    assert found.reading.harm <= TOLERANCE
+    assert found.step < harms_at or found.step == 0.0
+
+
+@given(st.floats(0.05, 0.9))
+def test_the_smallest_step_that_forgets_is_found(forgets_at: float) -> None:
+    found = search(forgets_at, harms_at=9.0)
+    assert found.reading.remains(0.0) <= 0
+    assert found.step - forgets_at <= 1.0 / 2**10
+
+
+@given(st.floats(0.05, 0.9))
+def test_the_largest_stable_step_is_found_where_none_forgets(harms_at: float) -> None:
+    found = search(forgets_at=9.0, harms_at=harms_at)
+    assert 0 <= harms_at - found.step <= 1.0 / 2**10
+
+
+@given(st.lists(st.tuples(st.floats(-5, 20), st.floats(0, 1)), min_size=12, max_size=12))
+def test_the_result_is_never_worse_than_standing_still(answers: list[tuple[float, float]]) -> None:
+    left = iter(answers)
+    found = largest_stable_step(
+        lambda _: reading(*next(left)), START, 1.0, TOLERANCE, len(answers), 0.0
+    )
+    assert found.reading.margin <= START.reading.margin
+    assert found.reading.harm <= TOLERANCE

@@ -1,0 +1,203 @@
+"""Whole runs on the shipped reference model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from api_schemas import methods
+from api_schemas.concepts import Target
+from api_schemas.methods import Razor
+from api_schemas.patches import BaseModelRef
+from api_schemas.reports import MetricResult, Verdict
+from api_schemas.shelf import GateThresholds
+from patches import apply as patch_apply
+from patches import digests
+from razor import preflight, serialize
+from razor.errors import Cancelled
+from razor.families import clip
+from razor.material import Material, Shelf, assemble
+from razor.unlearn import Run, Task, unlearn
+from tests.conftest import SAMPLE_SEED
+from tests.razor.conftest import quiet, run
+
+PERSON = "Mara Venn"
+OTHER = "Oskar Brill"
+
+
+def state(family: clip.Clip) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(family.model.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def by_id(result: Run) -> dict[str, MetricResult]:
+    return {metric.id: metric for metric in result.report.metrics}
+
+
+def values(result: Run) -> list[tuple[str, tuple[bytes, ...]]]:
+    return [(located.tensor, located.change.parts) for located in result.changes]
+
+
+def base_ref() -> BaseModelRef:
+    return BaseModelRef(
+        id="reference-clip",
+        family="clip",
+        checkpoint_digest="sha256:" + "0" * 64,
+        parent=0,
+        parent_patches=[],
+    )
+
+
+@pytest.fixture(scope="module")
+def forgotten(reference: clip.Clip, gather: Callable[..., Material]) -> Run:
+    return run(reference, gather(PERSON))
+
+
+def test_the_person_is_forgotten_and_the_others_are_kept(forgotten: Run) -> None:
+    metrics = by_id(forgotten)
+    assert metrics["M1"].before.value >= 90
+    assert metrics["M1"].after.value <= 5
+    assert metrics["M4"].change.value >= -2
+    assert forgotten.report.gate is not None
+    assert forgotten.report.gate.verdict is Verdict.PASS
+    assert 0 < forgotten.report.weights_changed < 0.08 * forgotten.report.weights_total
+
+
+def test_the_model_leaves_as_it_came(reference: clip.Clip, gather: Callable[..., Material]) -> None:
+    before = state(reference)
+    run(reference, gather(PERSON))
+    assert state(reference) == before
+
+
+def test_a_run_repeats_bit_for_bit_and_a_warm_model_is_as_a_fresh_one(
+    reference: clip.Clip, gather: Callable[..., Material], forgotten: Run
+) -> None:
+    run(reference, gather(OTHER))
+    again = run(reference, gather(PERSON))
+    assert values(again) == values(forgotten)
+    assert by_id(again) == by_id(forgotten)
+    fresh = clip.load(reference.folder)
+    assert values(run(fresh, gather(PERSON))) == values(forgotten)
+    assert values(run(fresh, gather(PERSON, seed=1))) != values(forgotten)
+
+
+def test_a_cancelled_run_leaves_the_model_as_it_came(
+    reference: clip.Clip, gather: Callable[..., Material]
+) -> None:
+    before = state(reference)
+    edits = 0
+
+    def stop_in_the_middle(phase: str, fraction: float, figures: Mapping[str, float]) -> None:
+        nonlocal edits
+        edits += phase == "edit"
+        if edits == 3:
+            assert state(reference) != before
+            raise Cancelled
+
+    task = Task("reference-clip", 0, Razor(), GateThresholds(), 0)
+    with pytest.raises(Cancelled):
+        unlearn(reference, gather(PERSON), task, stop_in_the_middle)
+    assert state(reference) == before
+
+
+def test_the_patch_applied_to_the_base_is_the_model_that_was_measured(
+    reference: clip.Clip, gather: Callable[..., Material], forgotten: Run, tmp_path: Path
+) -> None:
+    manifest = serialize.write(
+        tmp_path / "patch", base_ref(), forgotten.changes, Razor(), forgotten.report, "cpu"
+    )
+    assert manifest.patch_bytes == (tmp_path / "patch" / "patch.safetensors").stat().st_size
+    patched = tmp_path / "patched"
+    patch_apply.apply(tmp_path / "patch", reference.folder, patched)
+    task = Task("reference-clip", 1, Razor(), GateThresholds(), 0, dry_run=True)
+    seen = unlearn(clip.load(patched), gather(PERSON), task, quiet)
+    assert not seen.report.preflight.known
+    patch_apply.revert(patched)
+    assert digests.checkpoint_digest(patched) == digests.checkpoint_digest(reference.folder)
+
+
+def test_equal_runs_write_equal_files(
+    reference: clip.Clip, gather: Callable[..., Material], forgotten: Run, tmp_path: Path
+) -> None:
+    for out, result in (("a", forgotten), ("b", run(reference, gather(PERSON)))):
+        serialize.write(tmp_path / out, base_ref(), result.changes, Razor(), result.report, "cpu")
+    for file in ("patch.safetensors", "manifest.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_manifest_does_not_name_the_person(forgotten: Run, tmp_path: Path) -> None:
+    serialize.write(
+        tmp_path / "patch", base_ref(), forgotten.changes, Razor(), forgotten.report, "cpu"
+    )
+    for file in (tmp_path / "patch").iterdir():
+        assert b"mara" not in file.read_bytes().lower()
+
+
+def test_a_name_the_model_never_heard_is_nothing_to_forget(
+    reference: clip.Clip, shelf: Shelf, draw_png: Callable[[str, int], bytes]
+) -> None:
+    for shown in (PERSON, OTHER):
+        material = assemble(
+            shelf,
+            Target(name="Xerxes Quandary"),
+            [draw_png(shown, SAMPLE_SEED + i) for i in range(8)],
+            [],
+            reference.network.sizing,
+            0,
+        )
+        result = run(reference, material)
+        assert not result.report.preflight.known
+        assert result.changes == ()
+        assert result.report.gate is None
+
+
+def test_samples_that_do_not_look_alike_are_warned_of(
+    reference: clip.Clip, shelf: Shelf, draw_png: Callable[[str, int], bytes]
+) -> None:
+    names = [PERSON, OTHER, "Tilda Quist", "Juno Farrow", "Edric Sable", "Nell Amberly"]
+    mixed = [draw_png(name, SAMPLE_SEED + i) for i, name in enumerate(names)]
+    material = assemble(shelf, Target(name=PERSON), mixed, [], reference.network.sizing, 0)
+    assert preflight.UNLIKE in run(reference, material, dry_run=True).report.warnings
+
+
+def test_samples_of_one_person_are_not_warned_of(forgotten: Run) -> None:
+    assert forgotten.report.warnings == []
+
+
+def test_a_dry_run_scores_and_changes_nothing(
+    reference: clip.Clip, gather: Callable[..., Material], forgotten: Run
+) -> None:
+    result = run(reference, gather(PERSON), dry_run=True)
+    assert result.changes == ()
+    assert result.report.gate is None
+    assert result.report.scores == [
+        score.model_copy(update={"chosen": found.chosen})
+        for score, found in zip(forgotten.report.scores, result.report.scores, strict=True)
+    ]
+    assert any(score.chosen == 0 for score in result.report.scores)
+
+
+def test_rows_that_show_the_target_are_no_retain_examples(gather: Callable[..., Material]) -> None:
+    material = gather(PERSON)
+    for part in (material.retain_fit, material.retain_select, material.retain_test):
+        assert PERSON not in part.labels["name"]
+        assert not any("mara venn" in caption.casefold() for caption in part.captions)
+
+
+def test_slug_edits_one_matrix(reference: clip.Clip, gather: Callable[..., Material]) -> None:
+    result = run(reference, gather(PERSON), methods.Slug())
+    assert len(result.changes) == 1
+    metrics = by_id(result)
+    assert metrics["M1"].after.value < metrics["M1"].before.value
+
+
+def test_threads_do_not_leak_state(reference: clip.Clip) -> None:
+    assert not any(parameter.requires_grad for parameter in reference.model.parameters())
+    assert all(parameter.grad is None for parameter in reference.model.parameters())
+    assert not torch.are_deterministic_algorithms_enabled()
