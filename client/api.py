@@ -1,0 +1,178 @@
+"""The calls: one method per thing a caller wants."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from pydantic import RootModel
+
+from api_schemas.jobs import JobPage, JobStatus, JobView
+from api_schemas.methods import MethodView
+from api_schemas.patches import PatchView
+from api_schemas.reports import Report
+from api_schemas.requests import UnlearnRequest
+from api_schemas.service import Readiness, Version
+from api_schemas.shelf import ModelList, ModelView, VersionList
+from client import downloads, watching
+from client.exchange import Exchange, parsed, segment
+
+
+class _Methods(RootModel[list[MethodView]]):
+    """The catalog is a bare list."""
+
+
+class Client:
+    """A connection to one service, to be used as a context manager; not shared between threads.
+
+    ``timeout`` is in seconds, for connecting and for each silence of the service. Every call may
+    raise ``ProblemError`` and, after a few retries, ``ServiceUnreachable``.
+    """
+
+    def __init__(
+        self, base_url: str, timeout: float = 60.0, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._exchange = Exchange(base_url, timeout, transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; idempotent."""
+        self._exchange.close()
+
+    def submit(
+        self,
+        request: UnlearnRequest,
+        samples: Sequence[bytes | Path],
+        probe_samples: Sequence[bytes | Path] = (),
+        idempotency_key: str | None = None,
+    ) -> JobView:
+        """The job of this request, exactly one however often the call had to be repeated.
+
+        The key holds for this call alone unless you give one: with a key of your own, a repetition
+        after a crash is the same job too. File names are not sent. Raises ``OSError`` for a path
+        that cannot be read.
+        """
+        files: list[tuple[str, tuple[str | None, bytes, str]]] = [
+            ("request", (None, request.model_dump_json().encode(), "application/json"))
+        ]
+        for field, pictures in (("samples", samples), ("probe_samples", probe_samples)):
+            for number, picture in enumerate(pictures):
+                data = picture.read_bytes() if isinstance(picture, Path) else picture
+                files.append((field, (f"{field}-{number}", data, "application/octet-stream")))
+        key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
+        # Quoted, as RFC 8941 writes strings: so any printable key arrives as it is.
+        quoted = key.replace("\\", "\\\\").replace('"', '\\"')
+        headers = {"Idempotency-Key": f'"{quoted}"'}
+        response = self._exchange.send("POST", "/unlearn", files=files, headers=headers)
+        return parsed(response, JobView)
+
+    def job(self, job_id: str, wait_seconds: float | None = None) -> JobView:
+        """Where the job stands: now, or at its next change within ``wait_seconds`` (up to 60)."""
+        response = watching.look(self._exchange, job_id, wait_seconds=wait_seconds or 0)
+        return parsed(response, JobView)
+
+    def wait(
+        self,
+        job_id: str,
+        on_change: Callable[[JobView], object] | None = None,
+        timeout: float | None = None,
+    ) -> JobView:
+        """The finished job; ``on_change`` sees it as it is now, and again at every change.
+
+        Bears a service that is away for up to ``watching.PATIENCE_SECONDS``. Raises
+        ``WaitTimeout`` after ``timeout`` seconds.
+        """
+        return watching.watch(self._exchange, job_id, on_change, timeout)
+
+    def jobs(
+        self,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+        status: JobStatus | None = None,
+        model: str | None = None,
+    ) -> JobPage:
+        """One page of jobs, newest first; pass ``next`` of a page as ``cursor`` for the following.
+
+        The filters must stay the same from page to page.
+        """
+        asked = {"limit": limit, "cursor": cursor, "status": status, "model": model}
+        params = {name: value for name, value in asked.items() if value is not None}
+        response = self._exchange.get("/jobs", params=params)
+        return parsed(response, JobPage)
+
+    def cancel(self, job_id: str) -> JobView:
+        """The job, canceled or about to be; idempotent. A finished job is a ``ProblemError``."""
+        response = self._exchange.send("POST", f"/jobs/{segment(job_id)}/cancel")
+        return parsed(response, JobView)
+
+    def evaluation(self, job_id: str) -> Report:
+        """What the run found out; a ``ProblemError`` while there is none."""
+        response = self._exchange.get(f"/jobs/{segment(job_id)}/evaluation")
+        return parsed(response, Report)
+
+    def models(self) -> ModelList:
+        """Every model that can be edited."""
+        return parsed(self._exchange.get("/models"), ModelList)
+
+    def model(self, model_id: str) -> ModelView:
+        """One model."""
+        response = self._exchange.get(f"/models/{segment(model_id)}")
+        return parsed(response, ModelView)
+
+    def versions(self, model_id: str) -> VersionList:
+        """The model's line of versions, oldest first."""
+        response = self._exchange.get(f"/models/{segment(model_id)}/versions")
+        return parsed(response, VersionList)
+
+    def methods(self) -> list[MethodView]:
+        """Every unlearning method with the JSON schema of its parameters."""
+        return parsed(self._exchange.get("/methods"), _Methods).root
+
+    def patch(self, patch_id: str) -> PatchView:
+        """The patch with its manifest."""
+        response = self._exchange.get(f"/patches/{segment(patch_id)}")
+        return parsed(response, PatchView)
+
+    def download_patch(self, patch_id: str, folder: Path) -> PatchView:
+        """``manifest.json`` and ``patch.safetensors`` are in ``folder``, and belong together.
+
+        Each appears under its name only when it is complete and its digest was checked. Raises
+        ``DigestError``, ``OSError``.
+        """
+        return downloads.patch(self._exchange, patch_id, folder)
+
+    def download_weights(self, patch_id: str, path: Path) -> Path:
+        """The whole patched weights are at ``path``; a broken download goes on where it broke off.
+
+        Also across calls: what came so far waits beside ``path`` under a name of its own. Raises
+        ``OSError``.
+        """
+        return downloads.weights(self._exchange, patch_id, path)
+
+    def readyz(self) -> Readiness:
+        """Whether requests can be accepted; a service that is not ready answers too."""
+        response = self._exchange.send("GET", "/readyz", retry=False, accept=frozenset({503}))
+        return parsed(response, Readiness)
+
+    def version(self) -> Version:
+        """What runs there."""
+        return parsed(self._exchange.get("/version"), Version)
+
+    def metrics(self) -> str:
+        """The service's figures in Prometheus' text format."""
+        return self._exchange.get("/metrics").text

@@ -1,0 +1,56 @@
+"""``python -m service``: serve the front on the address that the settings name."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import FrameType
+
+import uvicorn
+
+from registry.settings import Settings
+from service import logs
+from service.app import create_app
+
+#: How long answers under way may take after the signal to stop; waiting ones return at once.
+GRACE_SECONDS = 10
+STARTUP_FAILED = 3
+
+
+class Server(uvicorn.Server):
+    """Tells long polls to answer as soon as a signal to stop comes, not only after they end."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to wind down."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def main() -> int:
+    """Serve until a signal comes; the exit code says whether the start succeeded."""
+    settings = Settings()
+    logs.configure()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = Server(config, app.state.parts.stopping)
+    server.run()
+    return 0 if server.started else STARTUP_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The application: its parts, its routes, its handlers, its life."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from registry import jobs as registry_jobs
+from registry.blobs import LocalBlobs
+from registry.database import Database
+from registry.jobs import Counts
+from registry.settings import Settings
+from service import artifacts, documentation, jobs, logs, metrics, problems, shelf, system, unlearn
+from service.background import Background
+from service.broker import Broker, CeleryBroker
+from service.metrics import Measures
+from service.middleware import BodyLimit, Edge
+from service.parts import Parts, now
+
+logger = logging.getLogger("razor.http")
+
+
+_ROUTERS: Final = tuple(module.router for module in (unlearn, jobs, shelf, artifacts, system))
+
+
+class Front(FastAPI):
+    """FastAPI with an OpenAPI document that also tells the bodies which are read by hand."""
+
+    def openapi(self) -> dict[str, object]:
+        """The complete document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = documentation.completed(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
+    """The front for these settings; its threads run only within its lifespan.
+
+    ``broker`` replaces the one that the settings name.
+    """
+    database = Database(settings.database)
+
+    def count() -> Counts:
+        with database.transaction() as session:
+            return registry_jobs.counts(session, now=now())
+
+    parts = Parts(
+        settings=settings,
+        database=database,
+        blobs=LocalBlobs(settings.blob_folder),
+        broker=broker or CeleryBroker(settings),
+        measures=Measures(count),
+    )
+    app = Front(
+        title="RAZOR",
+        summary="Makes a deployed vision model forget one person, object or style.",
+        description=documentation.DESCRIPTION,
+        version=metrics.version(),
+        lifespan=_lifespan,
+        # The pages fetch scripts from other sites; the document itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for router in _ROUTERS:
+        app.include_router(router)
+    for exception in (*problems.TABLE, HTTPException, RequestValidationError):
+        app.add_exception_handler(exception, _answer_problem)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Edge, measures=parts.measures)
+    return app
+
+
+def _methods_by_path() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for router in _ROUTERS:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            found.setdefault(route.path, set()).update(route.methods or ())
+    return found
+
+
+_METHODS: Final = _methods_by_path()
+
+
+async def _answer_problem(request: Request, exc: Exception) -> Response:
+    response = problems.response_to(exc, request.scope)
+    if response.status_code == 405:
+        # The framework names the methods of one of the routes at this address, not of all.
+        route = getattr(request.scope.get("route"), "path", "")
+        if route in _METHODS:
+            response.headers["allow"] = ", ".join(sorted(_METHODS[route]))
+    if response.status_code >= 500:
+        code = problems.kind_of(type(exc)).slug
+        logger.error("problem", extra={"code": code, "error": logs.describe(exc)})
+    return response
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    await run_in_threadpool(parts.database.migrate)
+    background = Background(parts)
+    background.start()
+    try:
+        yield
+    finally:
+        parts.stopping.set()
+        await run_in_threadpool(background.stop)
+        parts.broker.close()
+        parts.database.close()

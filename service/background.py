@@ -1,0 +1,153 @@
+"""What the front does between requests: publish wake-ups, take jobs back, send wake-ups again.
+
+Each of the three runs in a thread of its own. Several processes may do so at once: messages may
+be delivered twice, and a second delivery is harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from registry import jobs, outbox
+from service import logs
+from service.parts import Parts, now
+
+logger = logging.getLogger("razor.background")
+
+BATCH: Final = 100
+MAX_PAUSE_SECONDS: Final = 30.0
+#: How long stopping waits for a round that is under way, such as a broker's connect timeout.
+STOP_SECONDS: Final = 10.0
+
+
+def relay(parts: Parts) -> None:
+    """Every waiting wake-up has reached the broker, or stays for the next round.
+
+    Sent outside of any transaction, so that a slow broker never holds the database. Raises
+    whatever the broker raises, after the messages sent before are marked.
+    """
+    with parts.database.transaction() as session:
+        messages = outbox.pending(session, BATCH)
+    sent: list[int] = []
+    try:
+        for message in messages:
+            parts.broker.send(message.job_id)
+            sent.append(message.id)
+    finally:
+        if sent:
+            with parts.database.transaction() as session:
+                outbox.mark_sent(session, sent, now())
+            parts.measures.published.inc(len(sent))
+
+
+def reap(parts: Parts) -> None:
+    """No job stays with a worker whose lease has expired."""
+    with parts.database.transaction() as session:
+        reaped = jobs.reap(session, max_attempts=parts.settings.max_attempts, now=now())
+    for outcome in ("requeued", "dead_lettered", "canceled"):
+        for job_id in getattr(reaped, outcome):
+            logger.warning("lease expired", extra={"job_id": job_id, "code": outcome})
+
+
+def reconcile(parts: Parts) -> None:
+    """No job waits in the database for a message that the broker has lost."""
+    with parts.database.transaction() as session:
+        count = outbox.resend(
+            session, after_seconds=parts.settings.resend_after_seconds, limit=BATCH, now=now()
+        )
+    if count:
+        logger.info("wake-ups sent again", extra={"count": count})
+
+
+class Loop:
+    """Runs ``action`` every ``interval_seconds`` in a thread, whatever it raises.
+
+    Failures double the pause, up to ``MAX_PAUSE_SECONDS``; only the first of a row is logged.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], None],
+        interval_seconds: float,
+        failed: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._action = action
+        self._interval_seconds = interval_seconds
+        self._failed = failed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"razor-{name}", daemon=True)
+
+    def start(self) -> None:
+        """The first round begins at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No further round begins; waiting is for :meth:`join`."""
+        self._stop.set()
+
+    def join(self, timeout_seconds: float) -> None:
+        """The round under way has ended, or the time is over."""
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._action()
+            except Exception as exc:  # A loop that dies is worse than any error it could meet.
+                failures += 1
+                self._report(failures, exc)
+            else:
+                if failures:
+                    logger.info("works again", extra={"loop": self._name, "count": failures})
+                failures = 0
+            self._stop.wait(self._pause_seconds(failures))
+
+    def _pause_seconds(self, failures: int) -> float:
+        # The exponent is capped first: 2.0 ** 1100 would raise.
+        longest = max(MAX_PAUSE_SECONDS, self._interval_seconds)
+        return float(min(longest, self._interval_seconds * 2 ** min(failures, 20)))
+
+    def _report(self, failures: int, exc: Exception) -> None:
+        self._failed()
+        if failures == 1:
+            details = {"loop": self._name, "error": logs.describe(exc)}
+            logger.warning("failed, trying again until it works", extra=details)
+
+
+class Background:
+    """The three loops of a front, started and stopped together."""
+
+    def __init__(self, parts: Parts) -> None:
+        settings = parts.settings
+        intervals = {
+            relay: settings.relay_seconds,
+            reap: settings.recovery_seconds,
+            reconcile: settings.recovery_seconds,
+        }
+        self._loops = [
+            _loop(parts, action, interval_seconds) for action, interval_seconds in intervals.items()
+        ]
+
+    def start(self) -> None:
+        """Every loop runs."""
+        for loop in self._loops:
+            loop.start()
+
+    def stop(self) -> None:
+        """No loop runs any more, unless a round takes longer than ``STOP_SECONDS``."""
+        for loop in self._loops:
+            loop.stop()
+        for loop in self._loops:
+            loop.join(STOP_SECONDS)
+
+
+def _loop(parts: Parts, action: Callable[[Parts], None], interval_seconds: float) -> Loop:
+    name = action.__name__
+    failed = parts.measures.background_failures.labels(name)
+    return Loop(name, lambda: action(parts), interval_seconds, failed.inc)

@@ -1,0 +1,186 @@
+"""What the OpenAPI document says beyond what FastAPI finds out by itself."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, Final
+
+from pydantic.json_schema import models_json_schema
+from sqlalchemy.exc import OperationalError
+
+from api_schemas.problems import MEDIA_TYPE, Problem
+from api_schemas.requests import (
+    MAX_PROBE_SAMPLES,
+    MAX_SAMPLES,
+    MIN_SAMPLES,
+    UnlearnRequest,
+    UnlearnRequestWithImages,
+)
+from service import errors, problems, submission
+
+DESCRIPTION: Final = """\
+Post a request with a name and sample pictures, watch its job, fetch the evaluation and the patch.
+
+* Errors are `application/problem+json` (RFC 9457). `type` is stable: programs branch on it.
+  Wrong fields are listed in `errors` by JSON pointer; query parameters are under `/query`.
+* Every answer carries `X-Request-ID`; send one and it is used.
+* No answer, address or log line repeats a name, a prompt or a picture that was sent.
+"""
+
+#: Of the shape that ``responses=`` of a route takes.
+Responses = dict[int | str, dict[str, Any]]
+
+_REF: Final = "#/components/schemas/{model}"
+_BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+_REQUEST_ID: Final = "0123456789abcdef0123456789abcdef"
+
+#: Three pictures of 8 x 8 pixels, so that the example can be sent as it stands.
+_PICTURES: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8"
+    "oaHBgA0wMeAAg1MCAOA4ASjhBhuDAAAAAElFTkSuQmCC",
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mPU"
+    "WGDDgA0wMeAAg1MCANAMARSIMuh8AAAAAElFTkSuQmCC",
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mPU"
+    "sDnBgA0wMeAAg1MCAO5wATxiRfpzAAAAAElFTkSuQmCC",
+)
+_EXAMPLE: Final[dict[str, Any]] = {
+    "model": "reference-clip",
+    "target": {"kind": "identity", "name": "Mara Venn", "aliases": []},
+    "method": {"method": "razor"},
+    "regulation": "gdpr",
+    "subject_request_id": "case-17",
+}
+
+
+def problems_of(*exceptions: type[Exception]) -> Responses:
+    """The problem responses of a route that can raise these, and what any route can raise."""
+    by_status: dict[int, list[type[Exception]]] = defaultdict(list)
+    for exception in (*exceptions, errors.InternalError, OperationalError):
+        by_status[problems.kind_of(exception).status].append(exception)
+    return {status: _response(group) for status, group in sorted(by_status.items())}
+
+
+def _response(exceptions: list[type[Exception]]) -> dict[str, Any]:
+    examples = {
+        problems.kind_of(exception).slug: {"value": _example(exception)} for exception in exceptions
+    }
+    titles = dict.fromkeys(problems.kind_of(exception).title for exception in exceptions)
+    return {
+        "description": "; ".join(titles) + ".",
+        "content": {
+            MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}, "examples": examples}
+        },
+    }
+
+
+def _example(exception: type[Exception]) -> dict[str, Any]:
+    return problems.problem_for(exception, request_id=_REQUEST_ID).model_dump(mode="json")
+
+
+def _header(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+_ETAG: Final = {"ETag": _header("Strong: equal tags are equal bytes.")}
+_UNCHANGED: Final[Responses] = {
+    304: {"description": "Unchanged since the answer with that ETag.", "headers": _ETAG}
+}
+
+
+def accepted() -> Responses:
+    """The answer to a request that was accepted, now or under the same key before."""
+    headers = {
+        "Location": _header("The job."),
+        "Retry-After": _header("Seconds after which it is worth looking."),
+    }
+    return {202: {"description": "Accepted; the job is queued.", "headers": headers | _ETAG}}
+
+
+def tagged() -> Responses:
+    """An answer with an entity tag, or 304."""
+    return {200: {"description": "As it is now.", "headers": _ETAG}, **_UNCHANGED}
+
+
+def linked() -> Responses:
+    """A page that links to the next one."""
+    return {200: {"description": "One page.", "headers": {"Link": _header('rel="next", if any.')}}}
+
+
+def file_head() -> Responses:
+    """The head of a file, or 304."""
+    headers = {"Accept-Ranges": _header("bytes"), "Content-Disposition": _header("A file name.")}
+    return {200: {"description": "The whole file.", "headers": headers | _ETAG}, **_UNCHANGED}
+
+
+def file(*media_types: str) -> Responses:
+    """A file of one of these types, a range of it, or 304."""
+    content = {media_type: _BINARY for media_type in media_types}
+    found = file_head()
+    found[200]["content"] = content
+    found[206] = {
+        "description": "The range that was asked for.",
+        "headers": {"Content-Range": _header("Which bytes, of how many.")} | _ETAG,
+        "content": content,
+    }
+    return found
+
+
+def unlearn_body() -> dict[str, Any]:
+    """Both forms of the body of ``POST /unlearn``."""
+    picture = {"type": "string", "format": "binary"}
+    form = {
+        "type": "object",
+        "required": [submission.REQUEST_PART, "samples"],
+        "additionalProperties": False,
+        "properties": {
+            submission.REQUEST_PART: {"$ref": _REF.format(model="UnlearnRequest")},
+            "samples": {
+                "type": "array",
+                "items": picture,
+                "minItems": MIN_SAMPLES,
+                "maxItems": MAX_SAMPLES,
+                "description": "Pictures of the target, JPEG, PNG or WEBP.",
+            },
+            "probe_samples": {
+                "type": "array",
+                "items": picture,
+                "maxItems": MAX_PROBE_SAMPLES,
+                "description": "Further pictures of the target, used for measuring only.",
+            },
+        },
+    }
+    pictures = {"contentType": "image/jpeg, image/png, image/webp"}
+    encoding = {
+        submission.REQUEST_PART: {"contentType": submission.JSON},
+        "samples": pictures,
+        "probe_samples": pictures,
+    }
+    json_form = {
+        "schema": {"$ref": _REF.format(model="UnlearnRequestWithImages")},
+        "examples": {"three pictures": {"value": _EXAMPLE | {"samples": list(_PICTURES)}}},
+    }
+    content = {submission.MULTIPART: {"schema": form, "encoding": encoding}}
+    return {"requestBody": {"required": True, "content": content | {submission.JSON: json_form}}}
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the schemas that hand-written parts refer to, less what never happens."""
+    _, definitions = models_json_schema(
+        [
+            (UnlearnRequest, "validation"),
+            (UnlearnRequestWithImages, "validation"),
+            (Problem, "serialization"),
+        ],
+        ref_template=_REF,
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name, schema in definitions["$defs"].items():
+        schemas.setdefault(name, schema)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            # FastAPI's own refusal of parameters: ours is described where there is one.
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return document

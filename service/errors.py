@@ -1,0 +1,132 @@
+"""What the HTTP front itself can refuse.
+
+ServiceError
+├── RouteNotFound
+├── MethodNotAllowed
+├── BadRequest
+│   ├── MalformedJson
+│   ├── MalformedMultipart
+│   └── InvalidIdempotencyKey
+├── UnsupportedMediaType
+├── BodyTooLarge
+├── InvalidRequest
+│   ├── UnknownModel
+│   ├── UnknownMethod
+│   ├── UnsupportedMethod
+│   └── InvalidSamples
+├── EvaluationPending
+├── EvaluationAbsent
+├── RangeNotSatisfiable
+├── ArtifactUnusable
+├── StorageUnavailable
+└── InternalError
+
+The first paragraph of a class's docstring is the ``detail`` that a caller reads, so it says what
+to do next and holds no data. What is wrong with which field travels as ``fields``: pointers, codes
+and fixed sentences, never what the caller sent. ``service.problems`` gives each its status.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+from api_schemas.problems import FieldProblem
+
+
+def first_paragraph(kind: type[BaseException]) -> str:
+    """The first paragraph of the docstring on one line: the fixed message of that class."""
+    return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+
+
+class ServiceError(Exception):
+    """The service refused this; look at the type of the problem for what to do next."""
+
+    def __init__(
+        self, fields: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__()
+        self.fields = list(fields)
+        self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return first_paragraph(type(self))
+
+
+class RouteNotFound(ServiceError):
+    """There is nothing at this address; /openapi.json lists what there is."""
+
+
+class MethodNotAllowed(ServiceError):
+    """The address does not take that method; the Allow header lists those it takes."""
+
+
+class BadRequest(ServiceError):
+    """The request cannot be read; compare it with /openapi.json."""
+
+
+class MalformedJson(BadRequest):
+    """The request is not valid JSON in UTF-8; check its syntax and send it again."""
+
+
+class MalformedMultipart(BadRequest):
+    """The multipart body cannot be read; check its boundary, and that each part has a name.
+
+    The part 'request' may have at most 1 MiB.
+    """
+
+
+class InvalidIdempotencyKey(BadRequest):
+    """The Idempotency-Key must be 1 to 255 printable ASCII characters, bare or in quotes."""
+
+
+class UnsupportedMediaType(ServiceError):
+    """Send multipart/form-data or application/json, without a Content-Encoding."""
+
+
+class BodyTooLarge(ServiceError):
+    """The body is larger than this service accepts; send fewer or smaller pictures."""
+
+
+class InvalidRequest(ServiceError):
+    """The request breaks its schema; correct the fields listed in errors and send it again."""
+
+
+class UnknownModel(InvalidRequest):
+    """There is no such model on the shelf; GET /models lists those that can be edited."""
+
+
+class UnknownMethod(InvalidRequest):
+    """There is no such unlearning method; GET /methods lists them with their parameters."""
+
+
+class UnsupportedMethod(InvalidRequest):
+    """The method cannot edit this model; its entry in GET /models lists the methods that can."""
+
+
+class InvalidSamples(InvalidRequest):
+    """The pictures cannot be used as they are; errors says which ones and why."""
+
+
+class EvaluationPending(ServiceError):
+    """There is no evaluation yet; wait until the job is finished and ask again."""
+
+
+class EvaluationAbsent(ServiceError):
+    """The job ended before anything was measured, so there is no evaluation; see its error."""
+
+
+class RangeNotSatisfiable(ServiceError):
+    """The range lies outside the file; the Content-Range header gives its size in bytes."""
+
+
+class ArtifactUnusable(ServiceError):
+    """The stored files do not fit together any more; an operator must restore them from backup."""
+
+
+class StorageUnavailable(ServiceError):
+    """The pictures could not be stored; nothing was accepted, so send the request again later."""
+
+
+class InternalError(ServiceError):
+    """The service failed here; send the request again, and if it persists report the request id."""

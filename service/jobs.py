@@ -1,0 +1,156 @@
+"""``/jobs``: one job, with a long poll; the list; cancelling; the evaluation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api_schemas.base import Input
+from api_schemas.jobs import JobPage, JobStatus, JobView
+from api_schemas.reports import Report
+from api_schemas.requests import ModelId
+from registry import jobs
+from registry.errors import InvalidCursor, JobFinished, JobNotFound
+from service import answers, documentation, errors, views
+from service.parameters import IfNoneMatch, JobId
+from service.parts import PRINCIPAL, TENANT, Parts, PartsOf, now
+
+router = APIRouter(tags=["jobs"])
+
+MAX_WAIT_SECONDS: Final = 60
+POLL_SECONDS: Final = 0.25
+
+
+class Waiting(Input):
+    """How long an answer may be held back."""
+
+    wait: float = Field(
+        default=0,
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds to wait for a change of status, phase or fraction.",
+    )
+
+
+class Listing(Input):
+    """Which jobs, and how many at once."""
+
+    limit: int = Field(default=20, ge=1, le=100)
+    cursor: str | None = Field(
+        default=None, max_length=512, description="``next`` of the page before."
+    )
+    status: JobStatus | None = None
+    model: ModelId | None = None
+
+
+@router.get(
+    "/jobs/{job_id}",
+    response_model=JobView,
+    summary="One job, now or at its next change",
+    responses=documentation.tagged()
+    | documentation.problems_of(JobNotFound, errors.InvalidRequest),
+)
+async def read_job(
+    request: Request,
+    parts: PartsOf,
+    job_id: JobId,
+    query: Annotated[Waiting, Query()],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Where the job stands.
+
+    With ``wait`` the answer comes at the first change, when the job is final, or when the time is
+    over; with ``If-None-Match`` as well, a change since that answer counts too, so none is missed.
+    """
+    view = await run_in_threadpool(_view, parts, job_id)
+    first = _changing(view)
+    until = time.monotonic() + query.wait
+    while (
+        not view.status.is_final
+        and _changing(view) == first
+        and (if_none_match is None or _is_current(view, if_none_match))
+        and (left := until - time.monotonic()) > 0
+        and not parts.stopping.is_set()
+        and not await request.is_disconnected()
+    ):
+        # Between the looks nothing is held: no thread, no connection, no transaction.
+        await asyncio.sleep(min(POLL_SECONDS, left))
+        view = await run_in_threadpool(_view, parts, job_id)
+    return answers.json_answer(view, if_none_match=if_none_match)
+
+
+def _view(parts: Parts, job_id: str) -> JobView:
+    with parts.database.transaction() as session:
+        return views.job_view(jobs.get(session, job_id, TENANT))
+
+
+def _changing(view: JobView) -> tuple[JobStatus, str, float]:
+    return view.status, view.progress.phase, view.progress.fraction
+
+
+def _is_current(view: JobView, if_none_match: str) -> bool:
+    return answers.json_answer(view, if_none_match=if_none_match).status_code == 304
+
+
+@router.get(
+    "/jobs",
+    response_model=JobPage,
+    summary="Jobs, newest first",
+    responses=documentation.linked()
+    | documentation.problems_of(InvalidCursor, errors.InvalidRequest),
+)
+def list_jobs(parts: PartsOf, query: Annotated[Listing, Query()]) -> Response:
+    """One page of jobs; ``next`` and the ``Link`` header lead to the following one."""
+    with parts.database.transaction() as session:
+        found, following = jobs.page(
+            session,
+            tenant=TENANT,
+            limit=query.limit,
+            cursor=query.cursor,
+            status=query.status,
+            model=query.model,
+        )
+    headers = {}
+    if following is not None:
+        asked = query.model_dump(mode="json", exclude_none=True) | {"cursor": following}
+        headers["link"] = f'</jobs?{urlencode(asked)}>; rel="next"'
+    page = JobPage(items=[views.job_view(job) for job in found], next=following)
+    return answers.json_answer(page, headers=headers)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    response_model=JobView,
+    summary="Stop a job",
+    responses=documentation.problems_of(JobNotFound, JobFinished),
+)
+def cancel_job(parts: PartsOf, job_id: JobId) -> Response:
+    """Cancel a queued job at once, ask a running one to stop; sending it twice is harmless."""
+    with parts.database.transaction() as session:
+        job = jobs.cancel(session, job_id, tenant=TENANT, principal=PRINCIPAL, now=now())
+    return answers.json_answer(views.job_view(job))
+
+
+@router.get(
+    "/jobs/{job_id}/evaluation",
+    response_model=Report,
+    summary="What the run found out",
+    responses=documentation.tagged()
+    | documentation.problems_of(JobNotFound, errors.EvaluationPending, errors.EvaluationAbsent),
+)
+def read_evaluation(parts: PartsOf, job_id: JobId, if_none_match: IfNoneMatch = None) -> Response:
+    """The report: figures before and after on test pictures, the gate's verdict, the cost."""
+    with parts.database.transaction() as session:
+        job = jobs.get(session, job_id, TENANT)
+        report = jobs.report(session, job_id)
+    if report is None:
+        raise errors.EvaluationAbsent if job.status.is_final else errors.EvaluationPending
+    return answers.json_answer(report, if_none_match=if_none_match)

@@ -1,0 +1,56 @@
+"""What a running front is made of, and how an endpoint gets hold of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+
+from registry.blobs import BlobStore
+from registry.database import Database
+from registry.settings import Settings
+from service.broker import Broker
+from service.metrics import Measures
+
+#: There is one tenant and no login yet: every row carries both, so that adding them moves no data.
+TENANT = "default"
+PRINCIPAL = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One front's parts, shared by its threads.
+
+    ``submissions`` bounds how many requests are decoded at once, to the cores there are; the others
+    wait without a thread. ``stopping`` is set when the process winds down.
+    """
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    broker: Broker
+    measures: Measures
+    submissions: CapacityLimiter = field(
+        default_factory=lambda: CapacityLimiter(max(1, os.cpu_count() or 1))
+    )
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+def now() -> datetime:
+    """The present, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+async def _of(request: Request) -> Parts:
+    # async, because FastAPI would send a plain function to the thread pool for nothing.
+    parts = request.app.state.parts
+    assert isinstance(parts, Parts)
+    return parts
+
+
+PartsOf = Annotated[Parts, Depends(_of)]

@@ -1,0 +1,147 @@
+"""The one table from exceptions to problems, and the response that carries one (RFC 9457).
+
+``type`` is ``/problems/<slug>``: stable, relative to the service's root, and readable there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from api_schemas.problems import MEDIA_TYPE, FieldProblem, Problem
+from registry import errors as registry_errors
+from service import errors
+from service.fields import from_parameters
+
+RETRY_AFTER_SECONDS = 5
+PREFIX: Final = "/problems/"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One type of problem. ``detail`` is only given where the exception is not our own."""
+
+    slug: str
+    status: int
+    title: str
+    retryable: bool = False
+    detail: str = ""
+
+
+_UNAVAILABLE: Final = Kind(
+    "database-unavailable",
+    503,
+    "The database does not answer",
+    retryable=True,
+    detail="The database does not answer; nothing was changed, so send the request again later.",
+)
+
+#: Subclasses inherit the line of the nearest class above them.
+TABLE: Final[dict[type[Exception], Kind]] = {
+    errors.RouteNotFound: Kind("not-found", 404, "Not found"),
+    errors.MethodNotAllowed: Kind("method-not-allowed", 405, "Method not allowed"),
+    errors.BadRequest: Kind("bad-request", 400, "Bad request"),
+    errors.MalformedJson: Kind("malformed-json", 400, "Malformed JSON"),
+    errors.MalformedMultipart: Kind("malformed-multipart", 400, "Malformed multipart body"),
+    errors.InvalidIdempotencyKey: Kind("invalid-idempotency-key", 400, "Invalid Idempotency-Key"),
+    errors.UnsupportedMediaType: Kind("unsupported-media-type", 415, "Unsupported media type"),
+    errors.BodyTooLarge: Kind("body-too-large", 413, "Body too large"),
+    errors.InvalidRequest: Kind("invalid-request", 422, "Invalid request"),
+    errors.UnknownModel: Kind("unknown-model", 422, "Unknown model"),
+    errors.UnknownMethod: Kind("unknown-method", 422, "Unknown method"),
+    errors.UnsupportedMethod: Kind("unsupported-method", 422, "Method does not suit the model"),
+    errors.InvalidSamples: Kind("invalid-samples", 422, "Unusable pictures"),
+    errors.EvaluationPending: Kind("evaluation-pending", 404, "No evaluation yet", retryable=True),
+    errors.EvaluationAbsent: Kind("evaluation-absent", 404, "No evaluation"),
+    errors.RangeNotSatisfiable: Kind("range-not-satisfiable", 416, "Range not satisfiable"),
+    errors.ArtifactUnusable: Kind("artifact-unusable", 500, "Stored files do not fit together"),
+    errors.StorageUnavailable: Kind(
+        "storage-unavailable", 503, "Pictures cannot be stored", retryable=True
+    ),
+    errors.InternalError: Kind("internal-error", 500, "Internal error", retryable=True),
+    registry_errors.JobNotFound: Kind("job-not-found", 404, "No such job"),
+    registry_errors.JobFinished: Kind("job-finished", 409, "Job is finished"),
+    registry_errors.InvalidCursor: Kind("invalid-cursor", 400, "Invalid cursor"),
+    registry_errors.IdempotencyConflict: Kind(
+        "idempotency-conflict", 422, "Idempotency-Key was used for another request"
+    ),
+    registry_errors.ModelNotFound: Kind("model-not-found", 404, "No such model"),
+    registry_errors.PatchNotFound: Kind("patch-not-found", 404, "No such patch"),
+    registry_errors.BlobMissing: Kind("artifact-missing", 500, "Stored file is missing"),
+    OperationalError: _UNAVAILABLE,
+    InterfaceError: _UNAVAILABLE,
+    PoolTimeout: _UNAVAILABLE,
+}
+
+BY_SLUG: Final[dict[str, type[Exception]]] = {kind.slug: exc for exc, kind in TABLE.items()}
+
+_BY_HTTP_STATUS: Final[dict[int, type[errors.ServiceError]]] = {
+    404: errors.RouteNotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.BodyTooLarge,
+}
+
+
+def kind_of(exc_type: type[BaseException]) -> Kind:
+    """The line of the table for this class of exceptions; what it does not know is internal."""
+    for cls in exc_type.__mro__:
+        if cls in TABLE:
+            return TABLE[cls]
+    return TABLE[errors.InternalError]
+
+
+def translated(exc: Exception) -> Exception:
+    """The framework's own exceptions as ours; every other exception as it is."""
+    if isinstance(exc, RequestValidationError):
+        return errors.InvalidRequest(from_parameters(exc.errors()))
+    if isinstance(exc, HTTPException):
+        cls = _BY_HTTP_STATUS.get(exc.status_code, errors.BadRequest)
+        return cls(headers=exc.headers)
+    return exc
+
+
+def detail_of(exc_type: type[BaseException]) -> str:
+    """The fixed sentence for a caller: nothing that anyone sent can be part of it."""
+    known = next((cls for cls in exc_type.__mro__ if cls in TABLE), errors.InternalError)
+    return kind_of(known).detail or errors.first_paragraph(known)
+
+
+def problem_for(
+    exc_type: type[BaseException], *, request_id: str, fields: Sequence[FieldProblem] = ()
+) -> Problem:
+    """What a caller reads about an exception of this class; its message never appears."""
+    kind = kind_of(exc_type)
+    return Problem(
+        type=PREFIX + kind.slug,
+        title=kind.title,
+        status=kind.status,
+        detail=detail_of(exc_type),
+        request_id=request_id,
+        retryable=kind.retryable,
+        errors=list(fields),
+    )
+
+
+def response_to(exc: Exception, scope: Scope) -> Response:
+    """The problem as an HTTP response to the request of this scope."""
+    exc = translated(exc)
+    ours = exc if isinstance(exc, errors.ServiceError) else errors.ServiceError()
+    request_id = scope["state"]["request_id"]
+    problem = problem_for(type(exc), request_id=request_id, fields=ours.fields)
+    headers = {"cache-control": "no-store"}
+    if problem.status == 503:
+        headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    return Response(
+        problem.model_dump_json(),
+        status_code=problem.status,
+        headers=headers | ours.headers,
+        media_type=MEDIA_TYPE,
+    )

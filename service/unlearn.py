@@ -1,0 +1,155 @@
+"""``POST /unlearn``: everything is checked before anything is stored; then one transaction."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
+from starlette.responses import Response
+
+from api_schemas.deadlines import statutory_deadline
+from api_schemas.jobs import JobView
+from api_schemas.problems import FieldProblem
+from api_schemas.requests import UnlearnRequest
+from registry import idempotency, jobs, models
+from registry.blobs import BlobStore
+from registry.errors import IdempotencyConflict, ModelNotFound
+from registry.jobs.record import Job
+from service import answers, documentation, errors, intake, submission, views
+from service.parameters import IdempotencyKey
+from service.parts import PRINCIPAL, TENANT, Parts, PartsOf, now
+from service.submission import Submission
+
+router = APIRouter(tags=["jobs"])
+
+ROUTE: Final = "POST /unlearn"
+#: When it makes sense to look for the first progress.
+RETRY_AFTER_SECONDS: Final = 2
+# A structured string (RFC 8941) is quoted, with backslashes before quotes and backslashes; most
+# clients send the bare characters.
+_QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"')
+_BARE: Final = re.compile(r"[!#-\[\]-~](?:[ !#-\[\]-~]{0,253}[!#-\[\]-~])?")
+
+
+def idempotency_key(header: str | None) -> str | None:
+    """The key in this header, the same whether quoted or bare. Raises ``InvalidIdempotencyKey``."""
+    if header is None:
+        return None
+    if quoted := _QUOTED.fullmatch(header.strip()):
+        return re.sub(r"\\(.)", r"\1", quoted[1])
+    if bare := _BARE.fullmatch(header.strip()):
+        return bare[0]
+    raise errors.InvalidIdempotencyKey
+
+
+@router.post(
+    "/unlearn",
+    status_code=202,
+    response_model=JobView,
+    summary="Make a model forget one concept",
+    responses=documentation.accepted()
+    | documentation.problems_of(
+        errors.MalformedJson,
+        errors.MalformedMultipart,
+        errors.InvalidIdempotencyKey,
+        errors.UnsupportedMediaType,
+        errors.BodyTooLarge,
+        errors.InvalidRequest,
+        errors.UnknownModel,
+        errors.UnknownMethod,
+        errors.UnsupportedMethod,
+        errors.InvalidSamples,
+        IdempotencyConflict,
+        errors.StorageUnavailable,
+    ),
+    openapi_extra=documentation.unlearn_body(),
+)
+async def unlearn(
+    parts: PartsOf,
+    body: Annotated[bytes | FormData, Depends(submission.read_body)],
+    key_header: IdempotencyKey = None,
+) -> Response:
+    """Accept a request and answer with its job, which a worker takes up.
+
+    The body is either ``multipart/form-data`` (a part ``request`` with the fields as JSON, files
+    as ``samples`` and ``probe_samples``) or ``application/json`` with the pictures in base64.
+    """
+    # In the common thread pool, pictures under way would keep every other request waiting.
+    return await to_thread.run_sync(_unlearn, parts, body, key_header, limiter=parts.submissions)
+
+
+def _unlearn(parts: Parts, body: bytes | FormData, key_header: str | None) -> Response:
+    key = idempotency_key(key_header)
+    submitted = submission.parse(body)
+    known = (
+        None if key is None else idempotency.Key(ROUTE, key, fingerprint=submitted.fingerprint())
+    )
+    with parts.database.transaction() as session:
+        job = _made_before(session, known)
+        if job is None:
+            _check_model(session, submitted.request)
+    return _answer(job or _accept(parts, submitted, known))
+
+
+def _made_before(session: Session, key: idempotency.Key | None) -> Job | None:
+    if key is None:
+        return None
+    job_id = idempotency.lookup(session, tenant=TENANT, principal=PRINCIPAL, key=key)
+    return None if job_id is None else jobs.get(session, job_id, TENANT)
+
+
+def _check_model(session: Session, request: UnlearnRequest) -> None:
+    """Raise ``UnknownModel`` or ``UnsupportedMethod`` unless the method can edit the model."""
+    try:
+        model = models.get(session, request.model)
+    except ModelNotFound:
+        raise errors.UnknownModel(
+            [_field("/model", "unknown_model", "There is no such model; see GET /models.")]
+        ) from None
+    method = request.method
+    if model.record.family not in method.families or method.method not in model.methods:
+        offered = ", ".join(model.methods) or "none"
+        detail = f"This model can be edited with: {offered}."
+        raise errors.UnsupportedMethod([_field("/method/method", "unsupported_method", detail)])
+
+
+def _field(pointer: str, code: str, detail: str) -> FieldProblem:
+    return FieldProblem(pointer=pointer, code=code, detail=detail)
+
+
+def _accept(parts: Parts, submitted: Submission, key: idempotency.Key | None) -> Job:
+    groups = {"samples": submitted.samples, "probe_samples": submitted.probe_samples}
+    with intake.clean_copies(groups, intake.Limits.of(parts.settings)) as copies:
+        stored = {name: _store(parts.blobs, paths) for name, paths in copies.items()}
+    request, received_at = submitted.request, now()
+    # If this fails the blobs stay behind: named by content, they serve the next attempt.
+    with parts.database.transaction() as session:
+        return jobs.accept(
+            session,
+            request,
+            tenant=TENANT,
+            principal=PRINCIPAL,
+            samples=stored["samples"],
+            probe_samples=stored["probe_samples"],
+            due_at=request.due_at or statutory_deadline(request.regulation, received_at),
+            idempotency=key,
+            now=received_at,
+        )
+
+
+def _store(blobs: BlobStore, paths: list[Path]) -> list[str]:
+    try:
+        return [blobs.put_file(path) for path in paths]
+    except OSError as exc:
+        raise errors.StorageUnavailable from exc
+
+
+def _answer(job: Job) -> Response:
+    view = views.job_view(job)
+    headers = {"location": view.urls.self, "retry-after": str(RETRY_AFTER_SECONDS)}
+    return answers.json_answer(view, status=202, headers=headers)

@@ -1,0 +1,148 @@
+"""Every call, against a real front behind a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from front_world import MODEL, SECRET_NAME, World, pictures, unlearn_request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api_schemas.jobs import JobStatus, Outcome
+from api_schemas.reports import Verdict
+from client import Client, ProblemError
+from service import unlearn
+
+
+def test_submit_watch_and_read(front: World, service: Client, tmp_path: Path) -> None:
+    on_disk = tmp_path / f"{SECRET_NAME}.png"
+    on_disk.write_bytes(pictures(3)[2])
+    request = unlearn_request(priority=3, metadata={"case": "17"})
+    job = service.submit(request, [*pictures(2), on_disk], probe_samples=pictures(5)[3:])
+    assert (job.status, job.priority, job.metadata) == (JobStatus.QUEUED, 3, {"case": "17"})
+    kept = front.job(job.id)
+    assert kept.request == request
+    assert (len(kept.samples), len(kept.probe_samples)) == (3, 2)
+    assert service.job(job.id) == job
+    front.finish(front.claim())
+    done = service.wait(job.id, timeout=10)
+    assert (done.status, done.outcome) == (JobStatus.SUCCEEDED, Outcome.PATCHED)
+    assert done.result is not None
+    assert done.result.patch_id is not None
+    report = service.evaluation(job.id)
+    assert report.gate is not None
+    assert report.gate.verdict is Verdict.PASS
+    patch = service.patch(done.result.patch_id)
+    assert (patch.job_id, patch.published, patch.model_version) == (job.id, True, 1)
+
+
+def test_each_submission_is_a_job_of_its_own_unless_the_key_is_yours(
+    front: World, service: Client
+) -> None:
+    first = service.submit(unlearn_request(), pictures(3))
+    assert service.submit(unlearn_request(), pictures(3)).id != first.id
+    mine = service.submit(unlearn_request(), pictures(3), idempotency_key='case "17"')
+    again = service.submit(unlearn_request(), pictures(3), idempotency_key='case "17"')
+    assert again.id == mine.id
+    with pytest.raises(ProblemError) as caught:
+        service.submit(unlearn_request(seed=7), pictures(3), idempotency_key='case "17"')
+    assert caught.value.problem.type == "/problems/idempotency-conflict"
+
+
+@settings(max_examples=40, deadline=None)
+@given(key=st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=255))
+def test_any_printable_key_arrives_as_it_is(key: str) -> None:
+    sent: list[str] = []
+
+    def keep(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["idempotency-key"])
+        return httpx.Response(422, json={})
+
+    with (
+        Client("http://test", transport=httpx.MockTransport(keep)) as service,
+        pytest.raises(ProblemError),
+    ):
+        service.submit(unlearn_request(), [], idempotency_key=key)
+    assert unlearn.idempotency_key(sent[0]) == key
+
+
+def test_pages_and_filters(front: World, service: Client) -> None:
+    made = [front.accept() for _ in range(5)]
+    service.cancel(made[1])
+    found: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = service.jobs(limit=2, cursor=cursor, status=JobStatus.QUEUED, model=MODEL)
+        found += [job.id for job in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert found == [made[4], made[3], made[2], made[0]]
+
+
+def test_cancel_is_idempotent(front: World, service: Client) -> None:
+    job_id = front.accept()
+    assert service.cancel(job_id).status is JobStatus.CANCELED
+    assert service.cancel(job_id).status is JobStatus.CANCELED
+    done = front.finished()
+    with pytest.raises(ProblemError) as caught:
+        service.cancel(done.id)
+    assert caught.value.problem.status == 409
+
+
+def test_the_shelf_and_the_service(front: World, service: Client) -> None:
+    front.finished()
+    assert [model.id for model in service.models().items] == [MODEL]
+    assert service.model(MODEL).latest_version == 1
+    assert [version.number for version in service.versions(MODEL).items] == [0, 1]
+    assert {method.method for method in service.methods()} == {"razor", "slug"}
+    assert service.readyz().status == "ready"
+    assert service.version().patch_format == 1
+    assert "razor_build_info" in service.metrics()
+
+
+def test_a_service_that_is_not_ready_answers_too(front: World, service: Client) -> None:
+    blobs = front.parts.settings.blob_folder
+    blobs.rename(blobs.with_name("away"))
+    assert service.readyz().status == "not_ready"
+
+
+def test_a_refusal_carries_the_problem(service: Client) -> None:
+    with pytest.raises(ProblemError) as caught:
+        service.submit(unlearn_request(model="nobody-knows"), pictures(3))
+    problem = caught.value.problem
+    assert (problem.type, problem.status) == ("/problems/unknown-model", 422)
+    assert [field.pointer for field in problem.errors] == ["/model"]
+    message = str(caught.value)
+    assert "/model" in message
+    assert problem.request_id in message
+    assert SECRET_NAME not in message
+
+
+def test_an_id_never_leads_to_another_address(service: Client) -> None:
+    for identifier in ("../../healthz", "a/b", "?x=1", "#", "ü", ".", ".."):
+        for call in (service.job, service.patch, service.model, service.evaluation):
+            with pytest.raises(ProblemError) as caught:
+                call(identifier)
+            assert caught.value.problem.status == 404
+
+
+def test_file_names_are_not_sent(front: World, tmp_path: Path) -> None:
+    sent: list[bytes] = []
+
+    def keep(request: httpx.Request) -> httpx.Response:
+        sent.append(request.read())
+        return httpx.Response(422, json={})
+
+    path = tmp_path / f"{SECRET_NAME}.png"
+    path.write_bytes(pictures(1)[0])
+    request = unlearn_request(target={"name": "Somebody"})
+    with (
+        Client("http://test", transport=httpx.MockTransport(keep)) as service,
+        pytest.raises(ProblemError),
+    ):
+        service.submit(request, [path])
+    assert b"Somebody" in sent[0]
+    assert SECRET_NAME.encode() not in sent[0]

@@ -1,0 +1,209 @@
+"""The document tells the truth: complete, and no answer that it does not describe."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from front_world import MODEL, World, world
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from api_schemas.problems import MEDIA_TYPE
+from api_schemas.requests import UnlearnRequest, UnlearnRequestWithImages
+from service import problems
+
+OPERATIONS = {
+    ("POST", "/unlearn"),
+    ("GET", "/jobs"),
+    ("GET", "/jobs/{job_id}"),
+    ("POST", "/jobs/{job_id}/cancel"),
+    ("GET", "/jobs/{job_id}/evaluation"),
+    ("GET", "/models"),
+    ("GET", "/models/{model_id}"),
+    ("GET", "/models/{model_id}/versions"),
+    ("GET", "/methods"),
+    ("GET", "/patches/{patch_id}"),
+    ("GET", "/patches/{patch_id}/patch.safetensors"),
+    ("HEAD", "/patches/{patch_id}/patch.safetensors"),
+    ("GET", "/patches/{patch_id}/weights"),
+    ("HEAD", "/patches/{patch_id}/weights"),
+    ("GET", "/problems/{slug}"),
+    ("GET", "/metrics"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/version"),
+}
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("openapi")) as made:
+        made.finished()
+        yield made
+
+
+@pytest.fixture
+def http(front: World) -> TestClient:
+    assert front.http is not None
+    return front.http
+
+
+@pytest.fixture
+def document(http: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = http.get("/openapi.json").json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (method.upper(), path): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_every_route_is_described(document: dict[str, Any]) -> None:
+    found = operations(document)
+    assert found.keys() == OPERATIONS
+    ids = [operation["operationId"] for operation in found.values()]
+    assert len(set(ids)) == len(ids)
+    for operation in found.values():
+        assert operation["summary"]
+        assert operation["description"]
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] != "path":
+                assert parameter["required"] is False
+
+
+def test_every_refusal_is_a_problem_with_examples(document: dict[str, Any]) -> None:
+    for place, operation in operations(document).items():
+        refusals = {
+            status: answer
+            for status, answer in operation["responses"].items()
+            if int(status) >= 400 and (place, status) != (("GET", "/readyz"), "503")
+        }
+        assert "500" in refusals
+        for status, answer in refusals.items():
+            content = answer["content"][MEDIA_TYPE]
+            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            for slug, example in content["examples"].items():
+                assert example["value"]["type"] == problems.PREFIX + slug
+                assert example["value"]["status"] == int(status)
+
+
+def test_references_lead_somewhere(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    assert "HTTPValidationError" not in text
+    for part in text.split('"$ref": "')[1:]:
+        name = part.split('"')[0].removeprefix("#/components/schemas/")
+        assert name in document["components"]["schemas"]
+
+
+def test_both_bodies_are_described_and_the_example_can_be_sent(
+    http: TestClient, document: dict[str, Any]
+) -> None:
+    body = document["paths"]["/unlearn"]["post"]["requestBody"]
+    assert body["required"]
+    assert set(body["content"]) == {"multipart/form-data", "application/json"}
+    form = body["content"]["multipart/form-data"]
+    assert form["encoding"]["request"]["contentType"] == "application/json"
+    assert form["schema"]["properties"]["samples"]["maxItems"] == 50
+    schemas = document["components"]["schemas"]
+    for cls in (UnlearnRequest, UnlearnRequestWithImages):
+        assert set(schemas[cls.__name__]["properties"]) == set(cls.model_fields)
+    for example in body["content"]["application/json"]["examples"].values():
+        assert http.post("/unlearn", json=example["value"]).status_code == 202
+
+
+EXAMPLES = 20
+#: Where a request can be wrong: any text is a possible id.
+WITH_PARAMETERS = [("POST", "/unlearn"), ("GET", "/jobs"), ("GET", "/jobs/{job_id}")]
+CHECKS = (
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+    checks.unsupported_method,
+    checks.negative_data_rejection,
+)
+
+
+@pytest.fixture
+def schema(front: World) -> Any:
+    return schemathesis.openapi.from_asgi("/openapi.json", front.app)
+
+
+def test_no_answer_is_undocumented(schema: Any) -> None:
+    statuses = {
+        status
+        for found in schema.get_all_operations()
+        for status in attempt(found.ok(), GenerationMode.POSITIVE)
+    }
+    assert {200, 404, 422} <= statuses
+
+
+def test_wrong_requests_are_refused_as_documented(schema: Any) -> None:
+    for method, path in WITH_PARAMETERS:
+        statuses = attempt(schema[path][method], GenerationMode.NEGATIVE)
+        assert 422 in statuses
+        assert not {status for status in statuses if status < 400}
+
+
+def attempt(operation: Any, mode: GenerationMode) -> set[int]:
+    """Send requests made from the operation's schema, right or wrong ones."""
+    statuses: set[int] = set()
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def send(case: Any) -> None:
+        if isinstance(case.query.get("wait"), int | float):
+            # What a minute's wait answers is the same as what a short one does.
+            case.query["wait"] = min(case.query["wait"], 0.1)
+        statuses.add(case.call_and_validate(checks=CHECKS).status_code)
+
+    send()
+    return statuses
+
+
+def test_ids_that_exist_are_answered_as_documented(front: World, schema: Any) -> None:
+    """The random ids of the other test name nothing; these do."""
+    assert front.http is not None
+    job = front.http.get("/jobs?limit=1&status=succeeded").json()["items"][0]
+    known = {
+        "job_id": job["id"],
+        "patch_id": job["result"]["patch_id"],
+        "model_id": MODEL,
+        "slug": "unknown-model",
+    }
+    seen = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if operation.path == "/unlearn":
+            continue
+        values = {parameter.name: known[parameter.name] for parameter in operation.path_parameters}
+        response = operation.Case(path_parameters=values).call_and_validate(checks=CHECKS[:5])
+        assert response.status_code in (200, 409)
+        seen += 1
+    assert seen == len(OPERATIONS) - 1
+
+
+def test_a_form_that_a_generator_makes_is_read(http: TestClient) -> None:
+    """Files without content and fields without names reach the checks of the service."""
+    answer = http.post("/unlearn", files=[("samples", ("", io.BytesIO(b"x")))])
+    assert answer.status_code == 422

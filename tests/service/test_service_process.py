@@ -1,0 +1,183 @@
+"""``python -m service`` as an operator runs it: soon there, small, without torch, soon gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from front_world import World, make_world, register
+from live_front import free_port
+
+from patches import container
+
+MEBIBYTE = 2**20
+ROOT = Path(__file__).parents[2]
+BIG_BYTES = 96 * MEBIBYTE
+#: Processor time, so that waiting for other processes does not count. They slow it down all the
+#: same: what the frameworks alone cost to import, here and on a free core, says by how much.
+START_CPU_SECONDS = 2.0
+FRAMEWORKS_CPU_SECONDS = 1.2
+FRAMEWORKS = "fastapi, sqlalchemy.orm, alembic.command, uvicorn"
+MAX_RSS_BYTES = 200 * MEBIBYTE
+
+
+@dataclass
+class Running:
+    """The process, how to reach it, and what its start cost."""
+
+    process: psutil.Process
+    popen: subprocess.Popen[bytes]
+    url: str
+    world: World
+    cpu_seconds: float
+    log: Path
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One process for the module: the test that ends it comes last."""
+    tmp_path = tmp_path_factory.mktemp("process")
+    made = make_world(tmp_path)
+    checkpoint(made.checkpoint)
+    made.parts.database.migrate()
+    register(made)
+    port, log = free_port(), tmp_path / "log"
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("RAZOR_")
+    } | {"RAZOR_DATA_FOLDER": str(tmp_path / "data"), "RAZOR_PORT": str(port)}
+    with log.open("wb") as sink:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=sink
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        process = psutil.Process(popen.pid)
+        until = time.monotonic() + 60
+        while not answers(url):
+            assert popen.poll() is None, log.read_text()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        times = process.cpu_times()
+        yield Running(process, popen, url, made, times.user + times.system, log)
+    finally:
+        popen.kill()
+        popen.wait()
+        made.parts.database.close()
+
+
+def checkpoint(folder: Path) -> None:
+    """Weights far larger than a download may hold in memory."""
+    folder.mkdir()
+    tensors = {
+        "weight": container.TensorData("F32", (4, 6), bytes(96)),
+        "rest": container.TensorData("U8", (BIG_BYTES,), lambda: bytes(BIG_BYTES)),
+    }
+    container.write(folder / "model.safetensors", tensors, {})
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_process_is_soon_there_small_and_holds_no_torch(
+    running: Running,
+) -> None:
+    assert httpx.get(f"{running.url}/readyz", timeout=30).json()["status"] == "ready"
+    job = running.world.finished()
+    before = running.process.memory_info().rss
+    size = 0
+    with httpx.stream("GET", f"{running.url}/patches/{job.patch_id}/weights") as answer:
+        for chunk in answer.iter_raw():
+            size += len(chunk)
+    after = running.process.memory_info().rss
+    frameworks = float(python(f"import {FRAMEWORKS}, time; print(time.process_time())"))
+    print(
+        f"start {running.cpu_seconds:.2f} s of CPU (frameworks alone {frameworks:.2f} s), "
+        f"{before >> 20} MiB, after a download {after >> 20} MiB"
+    )
+    assert size > BIG_BYTES
+    assert after - before < 32 * MEBIBYTE
+    assert after < MAX_RSS_BYTES
+    slowdown = max(1.0, frameworks / FRAMEWORKS_CPU_SECONDS)
+    assert running.cpu_seconds < START_CPU_SECONDS * slowdown
+    maps = Path(f"/proc/{running.popen.pid}/maps").read_text()
+    assert "torch" not in maps
+    assert "pydantic_core" in maps  # the negative control: such a search does find libraries
+
+
+def test_importing_the_front_imports_no_science() -> None:
+    code = (
+        "import sys, service.app, service.__main__\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'diffusers', 'open_clip', 'razor', 'worker',"
+        " 'client', 'cli', 'celery'}\n"
+        "print(sorted(heavy & sys.modules.keys()), 'fastapi' in sys.modules)"
+    )
+    assert python(code).strip() == "[] True"
+
+
+def python(code: str) -> str:
+    """What this code prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_callers_who_leave_are_no_errors(running: Running) -> None:
+    head = (
+        b"POST /unlearn HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 1000\r\n\r\n{"
+    )
+    job_id = running.world.accept()
+    for request in (head, b"GET /jobs/%s?wait=30 HTTP/1.1\r\nHost: x\r\n\r\n" % job_id.encode()):
+        with socket.create_connection(("127.0.0.1", httpx.URL(running.url).port)) as client:
+            client.sendall(request)
+            time.sleep(0.5)
+    until = time.monotonic() + 10
+    while not {"/unlearn", "/jobs/{job_id}"} <= {line.get("route") for line in running.lines()}:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert not [line for line in running.lines() if line["level"] in {"warning", "error"}]
+
+
+def test_a_signal_ends_the_process_soon_even_while_clients_wait(running: Running) -> None:
+    job_id = running.world.accept()
+    found: list[httpx.Response] = []
+
+    def wait() -> None:
+        found.append(httpx.get(f"{running.url}/jobs/{job_id}?wait=60", timeout=70))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.5)
+    started = time.monotonic()
+    running.popen.send_signal(signal.SIGTERM)
+    waiting.join(20)
+    assert found
+    assert found[0].json()["status"] == "queued"
+    running.popen.wait(20)
+    assert time.monotonic() - started < 15
+    lines = running.lines()
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert not [line for line in lines if line["level"] in {"warning", "error"}]
+    assert any(line.get("route") == "/jobs/{job_id}" for line in lines)
+    assert "?" not in running.log.read_text()
