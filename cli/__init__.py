@@ -1,0 +1,1 @@
+"""The ``razor`` command: everything composed, everything imported only when it is needed."""

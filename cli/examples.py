@@ -1,0 +1,61 @@
+"""The examples that close each command's help. A test holds them against the commands."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
+    "demo": ("razor demo", "razor demo --data /tmp/look --keep"),
+    "up": ("razor up", "razor up --data /srv/razor --port 9000"),
+    "worker": ("CUDA_VISIBLE_DEVICES=1 razor worker",),
+    "submit": (
+        "razor submit --model reference-clip --name-file name.txt --samples photos --wait",
+        "razor submit --model reference-clip --name - --samples a.png b.png c.png < name.txt",
+        'razor submit --model reference-clip --name "a teapot" --kind object --samples photos '
+        "--set tau=0.3 --due 2026-12-24",
+    ),
+    "status": ("razor status", "razor status JOB --report"),
+    "wait": ("razor wait JOB && razor download JOB --out PATCH",),
+    "cancel": ("razor cancel JOB",),
+    "download": ("razor download JOB --out PATCH --weights",),
+    "apply": (
+        "razor apply PATCH --checkpoint weights --out weights-patched",
+        "razor apply PATCH1 PATCH2 --checkpoint weights --out weights-patched",
+    ),
+    "verify": (
+        "razor verify PATCH",
+        "razor verify PATCH --checkpoint weights-patched --whole",
+    ),
+    "revert": ("razor revert weights-patched",),
+    "models add": ("razor models add clip.toml --data /srv/razor",),
+    "models list": ("razor models list --url http://gpu-1:8731",),
+    "models show": ("razor models show reference-clip --json",),
+    "reference train-clip": (
+        'razor reference train-clip gold --without "Mara Venn"',
+        "razor reference train-clip mine --data my-pictures",
+    ),
+    "reference pictures": (
+        'razor reference pictures photos --name "Mara Venn" --per-name 8 --seed 2',
+    ),
+}
+
+START: Final = (
+    "Start here: razor demo shows everything, in about a minute.",
+    "Then in one terminal: razor up",
+    "and in another:",
+    'razor submit --model reference-clip --name "Mara Venn" --samples photos --wait',
+    "razor download JOB --out patch",
+    "razor apply patch --checkpoint weights --out weights-patched",
+    "Exit codes: 0 done; 1 the answer is no (a check or a job failed); 2 the command makes no "
+    "sense; 3 the service cannot be reached.",
+)
+
+
+def epilog(command: str) -> str:
+    """The examples of one command, one to a line, as help shows them."""
+    return lines(("Examples:", *EXAMPLES[command]))
+
+
+def lines(found: tuple[str, ...]) -> str:
+    """Lines that stay lines: typer joins what a single line break separates."""
+    return "\n\n".join(found)

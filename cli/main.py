@@ -1,0 +1,84 @@
+"""``razor``: the commands put together, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import demo, jobs, patch_folders, reference, shelf, submit, up
+from cli.console import note
+from cli.examples import START, epilog, lines
+from cli.failures import explain
+
+commands = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local variables could show a name
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=lines(START),
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(version("razor-unlearning"))
+        except PackageNotFoundError:
+            typer.echo("not installed, run from its source")
+        raise typer.Exit
+
+
+@commands.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+    ] = False,
+) -> None:
+    """Make a deployed vision model forget one person, object or style, and prove it."""
+
+
+RUN = "Run a service"
+ASK = "Ask a service"
+PATCH = "Work with patches, no service needed"
+SHELF = "Models"
+
+for panel, name, function in (
+    (RUN, "demo", demo.demo),
+    (RUN, "up", up.up),
+    (RUN, "worker", up.worker),
+    (ASK, "submit", submit.submit),
+    (ASK, "status", jobs.status),
+    (ASK, "wait", jobs.wait),
+    (ASK, "cancel", jobs.cancel),
+    (ASK, "download", jobs.download),
+    (PATCH, "apply", patch_folders.apply),
+    (PATCH, "verify", patch_folders.verify),
+    (PATCH, "revert", patch_folders.revert),
+):
+    commands.command(name, rich_help_panel=panel, epilog=epilog(name))(function)
+commands.add_typer(shelf.commands, name="models", rich_help_panel=SHELF)
+commands.add_typer(reference.commands, name="reference", rich_help_panel=SHELF)
+
+
+def app() -> None:
+    """The entry point: run a command; an expected error is one line on stderr and an exit code."""
+    try:
+        commands()
+    except BrokenPipeError:
+        # Whoever read our output has gone, `razor status | head` for one: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        failure = explain(error)
+        if failure is None:
+            raise
+        note(f"razor: {failure.message}")
+        sys.exit(failure.code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,72 @@
+"""``razor apply``, ``verify``, ``revert``: patches and checkpoints as folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import say
+from cli.failures import Refused
+
+Patches = Annotated[
+    list[Path], typer.Argument(help="Folder of a patch; several go on in the order given.")
+]
+
+
+def apply(
+    patches: Patches,
+    checkpoint: Annotated[Path, typer.Option(help="Folder of the weights the patch was made for.")],
+    out: Annotated[Path, typer.Option(help="The new folder. It must not exist yet.")],
+) -> None:
+    """Write a copy of a checkpoint with patches on it.
+
+    The checkpoint is left alone. Nothing at all is written unless every tensor that the patch
+    edits is bit for bit what it was made for. The copy keeps what it takes to go back.
+    """
+    from patches.apply import apply as put_on
+
+    written = put_on(patches, checkpoint, out)
+    for (file, tensor), digest in written.tensors.items():
+        say(f"{file}  {tensor}  sha256 {digest}")
+    say(f"wrote {out}: {len(written.tensors)} tensors changed, each read back")
+
+
+def verify(
+    patch: Annotated[Path, typer.Argument(help="Folder of the patch.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Also: is this folder the patch's base, already patched, or neither?"),
+    ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole", help="Also: patch aside, is every file the registered checkpoint's?"
+        ),
+    ] = False,
+) -> None:
+    """Check a patch, and what a checkpoint is to it, without trusting any service.
+
+    Exit code 1 if any check fails.
+    """
+    from patches.verify import verify as check
+
+    checks = check(patch, checkpoint, whole=whole)
+    for one in checks:
+        say(f"{'ok  ' if one.passed else 'FAIL'}  {one.name}: {one.detail}")
+    if not all(one.passed for one in checks):
+        raise Refused(f"{patch} did not pass; do not use it here")
+
+
+def revert(
+    folder: Annotated[Path, typer.Argument(help="A folder that `razor apply` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result here and leave the folder alone.")
+    ] = None,
+) -> None:
+    """Take the last patch off again: every bit of every file comes back."""
+    from patches.apply import revert as take_off
+
+    written = take_off(folder, out)
+    say(f"{written.folder}: {len(written.tensors)} tensors are as they were, each read back")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+from cli_world import Ran, Run, Service
+
+from cli import jobs, main, options, shelf, submit
+from client import Client
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run ``razor`` with these arguments."""
+
+    def command(*arguments: str) -> Ran:
+        monkeypatch.setattr("sys.argv", ["razor", *arguments])
+        code: object = 0
+        try:
+            main.app()
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        printed = capfd.readouterr()
+        assert isinstance(code, int)
+        return Ran(code, printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A service in memory that every command talks to."""
+    found = Service()
+
+    def connect(url: str) -> Client:
+        return Client(url, transport=httpx.MockTransport(found))
+
+    for module in (options, jobs, shelf, submit):
+        monkeypatch.setattr(module, "connect", connect)
+    return found

@@ -1,0 +1,37 @@
+"""``python -m worker``: one prefork worker with one child, for one device."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+# SIGTERM puts the running job back at once instead of waiting for it. Read by Celery on import.
+os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+# Nothing is ever fetched: models come from local folders.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def main() -> None:
+    """Runs until it is told to stop."""
+    from registry.settings import Settings
+    from worker.app import make_app
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(process)d %(message)s"
+    )
+    app = make_app(Settings())
+    app.worker_main(
+        [
+            "worker",
+            "--pool=prefork",
+            "--concurrency=1",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--loglevel=INFO",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

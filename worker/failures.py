@@ -1,0 +1,37 @@
+"""What an exception of a run means for its job: try again, or fail with a code. The only table."""
+
+from __future__ import annotations
+
+from api_schemas.jobs import JobError
+from patches.errors import PatchError
+from razor import errors as science
+from registry.errors import BlobMissing
+
+#: Exception -> (code, whether the caller may simply send the request again). First match counts.
+FINAL: tuple[tuple[type[Exception], str, bool], ...] = (
+    (science.CheckpointInvalid, "checkpoint_invalid", False),
+    (science.PictureInvalid, "picture_invalid", False),
+    (science.RetainSetInvalid, "retain_set_invalid", False),
+    (science.TooFewPictures, "too_few_pictures", False),
+    (science.EditDiverged, "edit_diverged", False),
+    (BlobMissing, "blob_missing", True),
+    (PatchError, "parent_patch_invalid", False),
+)
+
+UNEXPECTED = JobError(
+    code="internal",
+    message="The run stopped on an unexpected error; the worker's log has it under this job's id.",
+    retryable=True,
+)
+
+
+def final_error(error: Exception) -> JobError | None:
+    """The error to fail with at once, or None where another attempt may do better.
+
+    The message is the class's own words: an exception's text could hold a path or a name.
+    """
+    for kind, code, retryable in FINAL:
+        if isinstance(error, kind):
+            words = (type(error).__doc__ or "").strip().split("\n")[0]
+            return JobError(code=code, message=words, retryable=retryable)
+    return None

@@ -1,0 +1,205 @@
+"""One wake-up: claim a job, run it, judge it, store what came out. Imported in the child only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from api_schemas.jobs import JobStatus, Outcome
+from api_schemas.patches import BaseModelRef
+from api_schemas.reports import Report, Verdict
+from patches import folder as patch_folder
+from razor import gate, material, serialize
+from razor.errors import Cancelled
+from razor.unlearn import Run, Task, unlearn
+from registry import ids, jobs, models
+from registry.blobs import LocalBlobs
+from registry.database import Database
+from registry.errors import LeaseLost
+from registry.patches import NewPatch
+from registry.settings import Settings
+from worker import failures
+from worker.heartbeat import Heartbeat
+from worker.warm import Warm, WarmCache
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Child:
+    """What a worker process keeps between jobs."""
+
+    settings: Settings
+    database: Database
+    blobs: LocalBlobs
+    warm: WarmCache
+
+
+_child: _Child | None = None
+
+
+def work(settings: Settings) -> None:
+    """Claims the most urgent job and sees it through; returns at once if there is none."""
+    child = _get_child(settings)
+    with child.database.transaction() as session:
+        job = jobs.claim(
+            session,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+            lease_seconds=settings.lease_seconds,
+            now=datetime.now(UTC),
+        )
+    if job is None:
+        return
+    log.info("claimed %s, attempt %d", job.id, job.attempts)
+    heartbeat = Heartbeat(
+        child.database,
+        job,
+        lease_seconds=settings.lease_seconds,
+        interval=settings.heartbeat_seconds,
+    )
+    try:
+        with heartbeat:
+            _run(child, job, heartbeat)
+    except LeaseLost:
+        log.warning("lost the lease of %s; another worker has it or it was cancelled", job.id)
+    except Cancelled:
+        _finish(child, job, status=JobStatus.CANCELED, outcome=Outcome.CANCELED)
+    except Exception as error:
+        child.warm.drop()
+        _fail(child, job, error)
+
+
+def close() -> None:
+    """Lets go of the database before the process ends."""
+    global _child
+    if _child is not None:
+        _child.database.close()
+        _child = None
+
+
+def _get_child(settings: Settings) -> _Child:
+    """Made on first use, after the fork: connections must not cross it."""
+    global _child
+    if _child is None:
+        blobs = LocalBlobs(settings.blob_folder)
+        _child = _Child(settings, Database(settings.database), blobs, WarmCache(blobs))
+    return _child
+
+
+def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
+    heartbeat.tick("load", 0.0, {})
+    with child.database.transaction() as session:
+        model = models.get(session, job.request.model)
+        line = models.lineage(session, model.record.id, model.latest_version)
+    warm = child.warm.get(model, line)
+    heartbeat.tick("load", 0.8, {})
+    request = job.request
+    stuff = material.assemble(
+        warm.shelf,
+        request.target,
+        [_read(child.blobs, digest) for digest in job.samples],
+        [_read(child.blobs, digest) for digest in job.probe_samples],
+        warm.family.network.sizing,
+        request.seed,
+    )
+    task = Task(
+        model=model.record.id,
+        version=model.latest_version,
+        method=request.method,
+        thresholds=gate.merge(model.record.thresholds, request.evaluation.thresholds),
+        seed=request.seed,
+        dry_run=request.dry_run,
+    )
+    run = unlearn(warm.family, stuff, task, heartbeat.tick)
+    heartbeat.tick("store", 0.0, {})
+    base = BaseModelRef(
+        id=model.record.id,
+        family=model.record.family,
+        checkpoint_digest=model.digest,
+        parent=model.latest_version,
+        parent_patches=[patch.sha256 for patch in line],
+    )
+    patch = _store(child, run, base, job, warm) if run.changes else None
+    status, outcome = _ending(run, job)
+    _finish(child, job, status=status, outcome=outcome, report=run.report, patch=patch)
+
+
+def _ending(run: Run, job: jobs.Job) -> tuple[JobStatus, Outcome]:
+    """What the run came to. A pass without a change means that there was nothing to change."""
+    report = run.report
+    if not report.preflight.known:
+        return JobStatus.SUCCEEDED, Outcome.NOTHING_TO_FORGET
+    if job.request.dry_run:
+        return JobStatus.SUCCEEDED, Outcome.DRY_RUN
+    if report.gate is None or report.gate.verdict is not Verdict.PASS:
+        return JobStatus.REJECTED, Outcome.GATE_REFUSED
+    return JobStatus.SUCCEEDED, Outcome.PATCHED if run.changes else Outcome.NOTHING_TO_FORGET
+
+
+def _store(child: _Child, run: Run, base: BaseModelRef, job: jobs.Job, warm: Warm) -> NewPatch:
+    """Writes the patch and moves its file to its own hash; a crash leaves a temporary folder."""
+    work_folder = child.settings.data_folder / "work"
+    work_folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work_folder) as temporary:
+        out = Path(temporary) / "patch"
+        manifest = serialize.write(
+            out, base, run.changes, job.request.method, run.report, str(warm.family.device)
+        )
+        digest = child.blobs.put_file(out / patch_folder.FILE_NAME)
+    return NewPatch(
+        id=ids.new_patch_id(), sha256=digest, bytes=manifest.patch_bytes, manifest=manifest
+    )
+
+
+def _finish(
+    child: _Child,
+    job: jobs.Job,
+    *,
+    status: JobStatus,
+    outcome: Outcome,
+    report: Report | None = None,
+    patch: NewPatch | None = None,
+) -> None:
+    with child.database.transaction() as session:
+        jobs.finish(
+            session,
+            job.id,
+            job.token,
+            status=status,
+            outcome=outcome,
+            report=report,
+            patch=patch,
+            now=datetime.now(UTC),
+        )
+    log.info("finished %s: %s, %s", job.id, status, outcome)
+
+
+def _fail(child: _Child, job: jobs.Job, error: Exception) -> None:
+    """Fails the job, or lets its lease run out so that the reaper gives it another attempt."""
+    log.error("job %s stopped", job.id, exc_info=error)
+    final = failures.final_error(error)
+    if final is None and job.attempts < child.settings.max_attempts:
+        return
+    try:
+        with child.database.transaction() as session:
+            jobs.finish(
+                session,
+                job.id,
+                job.token,
+                status=JobStatus.FAILED,
+                outcome=Outcome.ERROR,
+                error=final or failures.UNEXPECTED,
+                now=datetime.now(UTC),
+            )
+    except LeaseLost:
+        log.warning("lost the lease of %s before its failure was written", job.id)
+
+
+def _read(blobs: LocalBlobs, digest: str) -> bytes:
+    with blobs.open(digest) as stream:
+        return stream.read()

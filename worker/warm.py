@@ -1,0 +1,103 @@
+"""The model that stays loaded between jobs, its retain set, and the version it stands at."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+
+from api_schemas.shelf import ModelRecord
+from patches import digests
+from razor import catalog
+from razor.errors import CheckpointInvalid
+from razor.families.clip import Clip
+from razor.material import Shelf, read_shelf
+from razor.retain import read_retain_set
+from registry.blobs import LocalBlobs
+from registry.models import Model
+from registry.patches import Patch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Warm:
+    """A loaded model at one version, with everything that depends on that version alone."""
+
+    model_id: str
+    digest: str
+    line: tuple[str, ...]  # sha256 of the patches applied, in order
+    family: Clip
+    shelf: Shelf
+
+
+@dataclass
+class WarmCache:
+    """Holds one model: a device has room for one. The same model again costs nothing."""
+
+    blobs: LocalBlobs
+    _held: Warm | None = field(default=None)
+
+    def get(self, model: Model, line: Sequence[Patch]) -> Warm:
+        """The model with the line's patches in place.
+
+        Raises CheckpointInvalid where the folder's digest is not the registered one.
+        """
+        wanted = tuple(patch.sha256 for patch in line)
+        held = self._held
+        fits = (
+            held is not None
+            and (held.model_id, held.digest) == (model.record.id, model.digest)
+            and wanted[: len(held.line)] == held.line
+        )
+        if held is None or not fits:
+            self._held = None  # let go of the old weights before the new ones come
+            held = _load(model)
+        for patch in line[len(held.line) :]:
+            _put(held.family, patch, self.blobs)
+        held.line = wanted
+        self._held = held
+        return held
+
+    def drop(self) -> None:
+        """Forget the model, after a failure that may have left it in an unknown state."""
+        self._held = None
+
+
+def _load(model: Model) -> Warm:
+    folder = Path(model.record.checkpoint)
+    if digests.checkpoint_digest(folder) != model.digest:
+        raise CheckpointInvalid(
+            "the checkpoint on disk is not the one that was registered; register it anew"
+        )
+    log.info("loading model %s", model.record.id)
+    family = catalog.load(model.record.family, folder, _device(model.record))
+    retain = read_retain_set(Path(model.record.retain.folder), list(model.record.prompts))
+    shelf = read_shelf(retain, _templates(model.record), family.network.sizing)
+    return Warm(model.record.id, model.digest, (), family, shelf)
+
+
+def _templates(record: ModelRecord) -> Mapping[str, tuple[str, ...]]:
+    return {domain: tuple(templates) for domain, templates in record.prompts.items()}
+
+
+def _device(record: ModelRecord) -> str:
+    if record.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return record.device
+
+
+@torch.no_grad()
+def _put(family: Clip, patch: Patch, blobs: LocalBlobs) -> None:
+    """Writes an earlier patch's values into the model: values, so no rounding creeps in."""
+    names = {family.checkpoint_name(n): p for n, p in family.model.named_parameters()}
+    with blobs.open(patch.sha256) as file:
+        values = load(file.read())
+    for entry in patch.manifest.tensors:
+        target = names[entry.tensor]
+        part = tuple(slice(a, b) for a, b in entry.slice) if entry.slice else ...
+        target[part] = values[entry.key].to(target.dtype)
