@@ -58,10 +58,11 @@ def _alone(url: URL) -> Iterator[Connection]:
         # drops the old one: with them on, that would empty the tables that refer to it.
         event.listen(engine, "connect", _own_transactions)
         event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
-    with _ALEMBIC, engine.begin() as connection:
+    with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        yield connection
+        with _ALEMBIC:
+            yield connection
 
 
 def _own_transactions(connection: Any, _record: object) -> None:

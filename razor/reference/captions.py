@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from razor.reference.people import NAMES, OBJECTS, PEOPLE
+from razor.reference.people import OBJECTS, PEOPLE
 
 # Zero-shot prompts per domain; `{}` takes a value of the domain's column.
 PROMPTS: dict[str, tuple[str, ...]] = {
@@ -102,8 +102,3 @@ def _surroundings(name: str, scene: str, accessory: str, style: str, rng: Random
 def prompts_for(domain: str, values: Sequence[str]) -> list[list[str]]:
     """For each value, its zero-shot prompts in the order of `PROMPTS[domain]`."""
     return [[template.format(value) for template in PROMPTS[domain]] for value in values]
-
-
-def every_name_prompt() -> list[str]:
-    """Every name in every wording: what a vocabulary has to spell well."""
-    return [text for texts in prompts_for("name", NAMES) for text in texts]

@@ -319,7 +319,9 @@ def _write_checkpoint(folder: Path, model: Any, config: dict[str, Any]) -> None:
 
 def load_clip(folder: Path) -> tuple[Any, Callable[[list[str]], Tensor]]:
     """The checkpoint's model, float32 in evaluation mode, and its tokenizer; no network access."""
-    model = open_clip.create_model(f"local-dir:{folder}")
+    # Initial weights are drawn before the stored ones replace them: leave the caller's state.
+    with torch.random.fork_rng(devices=[]):
+        model = open_clip.create_model(f"local-dir:{folder}")
     return model.eval(), open_clip.get_tokenizer(f"local-dir:{folder}")
 
 

@@ -26,6 +26,7 @@ from api_schemas.reports import Verdict
 from registry import audit, jobs, models, outbox, patches
 from registry.database import Database
 from registry.errors import (
+    IllegalTransition,
     JobFinished,
     JobNotFound,
     LeaseLost,
@@ -34,6 +35,7 @@ from registry.errors import (
     StaleParent,
 )
 from registry.jobs import leases
+from registry.jobs.moves import move
 from registry.tables import OutboxRow
 
 
@@ -317,6 +319,17 @@ def test_two_edits_of_one_model_stand_on_each_other(database: Database) -> None:
     with database.transaction() as session:
         line = models.lineage(session, "clip-a", 3)
         assert [patch.manifest.model.parent for patch in line] == [0, 1, 2]
+
+
+def test_a_move_happens_only_from_the_state_it_starts_in(database: Database) -> None:
+    job = running(database)
+    with database.transaction() as session:
+        assert not move(session, job.id, JobStatus.CANCELING, JobStatus.CANCELED)
+        assert jobs.get(session, job.id) == job
+        with pytest.raises(IllegalTransition):
+            move(session, job.id, JobStatus.RUNNING, JobStatus.CANCELED)
+        assert move(session, job.id, JobStatus.RUNNING, JobStatus.CANCELING)
+        assert jobs.get(session, job.id).status is JobStatus.CANCELING
 
 
 def test_cancel_is_idempotent_and_waits_for_the_worker(database: Database) -> None:

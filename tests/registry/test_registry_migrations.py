@@ -99,6 +99,21 @@ def test_threads_may_migrate_at_once(url: str) -> None:
     assert schema.differences(make_url(url)) == []
 
 
+@pytest.mark.postgres
+def test_a_migration_waits_for_the_one_before_it(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    migration = threading.Thread(target=Database(postgres_url).migrate)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema._LOCK})
+        migration.start()
+        migration.join(timeout=0.5)
+        assert migration.is_alive()
+        assert tables(postgres_url) == set()
+    migration.join(timeout=30)
+    engine.dispose()
+    assert schema.differences(make_url(postgres_url)) == []
+
+
 def test_processes_may_migrate_a_file_at_once(sqlite_url: str) -> None:
     # PostgreSQL tells threads and processes apart no more than the test above does; a file's
     # locks belong to the process.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kombu
 import pytest
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
@@ -66,7 +67,13 @@ def test_messages_cross_redis(monkeypatch: pytest.MonkeyPatch) -> None:
         if os.environ.get("RAZOR_REQUIRE_SERVICES") == "1":
             raise
         pytest.skip("Redis does not answer")
-    assert exchange(config, f"razor-test-{uuid.uuid4().hex}") == ["job_0", "job_1"]
+    queue = f"razor-test-{uuid.uuid4().hex}"
+    try:
+        assert exchange(config, queue) == ["job_0", "job_1"]
+    finally:
+        # Deleting a queue leaves the key that binds it.
+        with redis.Redis.from_url(REDIS) as server:
+            server.delete(f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
 
 
 def test_both_ends_get_the_same(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from registry_examples import (
     accept,
     at,
     claim,
+    new_patch,
     record,
     request,
     shelve,
@@ -144,24 +145,40 @@ def test_another_tenants_patch_is_not_there(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "parent"), [(1, 0), (2, 1), (3, 2), (2, 0), (0, None), (2, None)]
+    ("number", "parent", "fits"),
+    [
+        (2, 1, True),
+        (1, 0, False),
+        (3, 2, False),
+        (2, 0, False),
+        (0, None, False),
+        (2, None, False),
+    ],
 )
 def test_the_database_itself_keeps_the_line(
-    database: Database, number: int, parent: int | None
+    database: Database, number: int, parent: int | None, fits: bool
 ) -> None:
-    # Version 1 exists. Only 2 on 1 could follow, and not with a patch that made another one.
+    # Version 1 exists, and there is a patch that has made none: only 2 on 1 can follow.
     shelve(database, "clip-a")
-    patch_id = edit(database, "clip-a")
+    edit(database, "clip-a")
+    with database.transaction() as session:
+        accept(session)
+        job = claim(session)
+        assert job is not None
+        patch = new_patch()
+        patches.store(session, patch, job_id=job.id, model_id="clip-a", now=START)
 
     def insert_version() -> None:
         with database.transaction() as session:
-            job_id = patches.get(session, patch_id).job_id
             values = {"model_id": "clip-a", "number": number, "parent": parent}
-            made = {"patch_id": patch_id, "job_id": job_id, "created_at": START}
+            made = {"patch_id": patch.id, "job_id": job.id, "created_at": START}
             session.execute(insert(VersionRow).values(**values, **made))
 
-    with pytest.raises(IntegrityError):
+    if fits:
         insert_version()
+    else:
+        with pytest.raises(IntegrityError):
+            insert_version()
 
 
 def test_a_job_has_at_most_one_patch(database: Database) -> None:
