@@ -51,6 +51,12 @@ class Razor(Input):
     max_units: int = Field(
         default=4, ge=1, le=64, description="Cap on the units chosen at once (our choice)."
     )
+    one_tower: bool = Field(
+        default=True,
+        description="Edit units of one tower only: that of the best score, or the other where that "
+        "one does not suffice (our choice: with few pictures, edits of both towers fit those "
+        "pictures rather than the concept).",
+    )
     heads: bool = Field(default=True, description="Score attention heads beside whole matrices.")
     max_step_ratio: float = Field(
         default=0.5,
@@ -72,19 +78,28 @@ class Razor(Input):
         default=32, ge=1, le=256, description="Updates per round, terms recomputed each time."
     )
     rounds: int = Field(default=6, ge=0, le=6, description="Rounds of growth, at most 6.")
+    min_gain: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A chosen unit is edited when its own largest stable step forgets at least "
+        "this share of what the best unit's does, on select pictures (our choice).",
+    )
     retain_tolerance: float = Field(
-        default=0.02,
+        default=0.05,
         ge=0,
         le=0.5,
-        description="Share of the retained select pictures that may be lost (our choice).",
+        description="How much the mean risk of losing a retained select picture may rise (our "
+        "choice; a risk, so that it shows before pictures are lost).",
     )
     forget_margin: float = Field(
-        default=4.0,
+        default=6.0,
         ge=0,
         le=20,
         description="Forgetting is reached when every fit and select picture has lost the target "
-        "and the mean logit margin lies this many standard deviations (of the frozen model's) "
-        "below zero. Our choice: with few pictures, an accuracy of zero alone says little.",
+        "and the mean logit margin of the select pictures lies this many standard deviations (of "
+        "pictures of one retained label) below zero. Our choice: with few pictures, an accuracy "
+        "of zero alone says little.",
     )
 
 

@@ -81,12 +81,17 @@ class DataRoles(Output):
 
 
 class Preflight(Output):
-    """Does the model know the concept at all? Measured before anything is edited."""
+    """Does the model know the concept at all? Measured before anything is edited.
+
+    The three similarities are mean cosines: of the samples with each other, of retained pictures
+    of one name, and of retained pictures of different names.
+    """
 
     known: bool
     accuracy: Measurement
     chance: float
     sample_similarity: float
+    kin_similarity: float
     stranger_similarity: float
 
 

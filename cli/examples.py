@@ -30,9 +30,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "models add": ("razor models add clip.toml --data /srv/razor",),
     "models list": ("razor models list --url http://gpu-1:8731",),
     "models show": ("razor models show reference-clip --json",),
-    "reference train-clip": (
-        'razor reference train-clip gold --without "Mara Venn"',
-        "razor reference train-clip mine --data my-pictures",
+    "reference train clip": (
+        "razor reference train clip --seed 0",
+        'razor reference train clip gold --without "Mara Venn"',
+        "razor reference train clip mine --data my-pictures",
     ),
     "reference pictures": (
         'razor reference pictures photos --name "Mara Venn" --per-name 8 --seed 2',

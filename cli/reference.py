@@ -17,10 +17,16 @@ commands = typer.Typer(
     no_args_is_help=True, help="The small real network and the invented people that come with it."
 )
 
+train = typer.Typer(no_args_is_help=True, help="Train a reference network again, or your own.")
+commands.add_typer(train, name="train")
 
-@commands.command("train-clip", epilog=epilog("reference train-clip"))
+
+@train.command("clip", epilog=epilog("reference train clip"))
 def train_clip(
-    out: Annotated[Path, typer.Argument(help="New checkpoint folder, readable by open_clip.")],
+    out: Annotated[
+        Path, typer.Argument(help="New checkpoint folder, readable by open_clip.")
+    ] = Path("reference-clip"),
+    *,
     seed: Annotated[int, typer.Option(help="Initial weights, batches and split.")] = 0,
     without: Annotated[
         list[str] | None,

@@ -84,24 +84,30 @@ def augment(
     copies: int,
     rng: torch.Generator,
 ) -> Tensor:  # (copies * n, 3, s, s) float in 0..255
-    """Each picture ``copies`` times, a little shifted, scaled, mirrored and relit.
+    """Each picture ``copies`` times, shifted, scaled, mirrored, relit and partly drained of colour.
 
-    Mild enough to leave every label true: what it shows stays what it is.
+    Every label stays true: what a picture shows stays what it is. Colour varies most, since a few
+    samples rarely show the concept in every light and style.
     """
     base = pixels.float().repeat(copies, 1, 1, 1)
     n = base.shape[0]
-    chance = torch.rand((n, 6), generator=rng)
+    chance = torch.rand((n, 8), generator=rng)
     spread = 2 * chance - 1
-    scale = 1 + 0.08 * spread[:, 0]
+    scale = 1 + 0.1 * spread[:, 0]
     mirror = torch.where(chance[:, 1] < 0.5, -1.0, 1.0)
     zero = torch.zeros(n)
     rows = (
-        torch.stack([scale * mirror, zero, 0.08 * spread[:, 2]], dim=1),
-        torch.stack([zero, scale, 0.08 * spread[:, 3]], dim=1),
+        torch.stack([scale * mirror, zero, 0.1 * spread[:, 2]], dim=1),
+        torch.stack([zero, scale, 0.1 * spread[:, 3]], dim=1),
     )
     theta = torch.stack(rows, dim=1).to(base.device)
     grid = F.affine_grid(theta, list(base.shape), align_corners=False)
     moved = F.grid_sample(base, grid, padding_mode="border", align_corners=False)
-    gain = (1 + 0.1 * spread[:, 4]).view(n, 1, 1, 1).to(base.device)
-    shift = (12 * spread[:, 5]).view(n, 1, 1, 1).to(base.device)
-    return (moved * gain + shift).clamp(0, 255)
+
+    def each(values: Tensor) -> Tensor:
+        return values.view(n, 1, 1, 1).to(base.device)
+
+    grey = moved.mean(dim=1, keepdim=True)
+    colour = torch.where(chance[:, 6] < 0.25, zero, 1 + 0.5 * spread[:, 7])
+    drained = grey + each(colour) * (moved - grey)
+    return (drained * each(1 + 0.2 * spread[:, 4]) + each(20 * spread[:, 5])).clamp(0, 255)

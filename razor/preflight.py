@@ -14,8 +14,8 @@ from razor.material import Material
 from razor.protocols import Embeds
 
 UNLIKE = (
-    "The samples do not look alike to this model: on average they are no more similar to each "
-    "other than pictures of different retained names are. Check that they all show the target."
+    "The samples do not look alike to this model: their similarity is nearer to that of pictures "
+    "of different retained names than to that of one name. Check that they all show the target."
 )
 
 
@@ -30,21 +30,22 @@ def inspect(family: Embeds, material: Material) -> Preflight:
     accuracy = statistics.percentage(hits)
     chance = 100 * names / len(material.classes)
     retained = family.embed_images(material.retain_select.pixels)
+    kin, strangers = _between_labels(retained, material.retain_select.labels[material.domain])
     return Preflight(
         known=accuracy.interval[0] > chance,
         accuracy=accuracy,
         chance=chance,
         sample_similarity=_between_pictures(seen),
-        stranger_similarity=_between_labels(
-            retained, material.retain_select.labels[material.domain]
-        ),
+        kin_similarity=kin,
+        stranger_similarity=strangers,
     )
 
 
 def warnings(preflight: Preflight, samples: int) -> list[str]:
     """What a reader of the report must know about the samples."""
     found = []
-    if samples > 1 and preflight.sample_similarity <= preflight.stranger_similarity:
+    halfway = (preflight.kin_similarity + preflight.stranger_similarity) / 2
+    if samples > 1 and preflight.sample_similarity < halfway:
         found.append(UNLIKE)
     return found
 
@@ -58,10 +59,15 @@ def _between_pictures(features: Tensor) -> float:
     return float((similarity.sum() - similarity.diagonal().sum()) / (n * (n - 1)))
 
 
-def _between_labels(features: Tensor, labels: tuple[str, ...]) -> float:
-    """Mean cosine of pairs with different labels; 0 where there is no such pair."""
+def _between_labels(features: Tensor, labels: tuple[str, ...]) -> tuple[float, float]:
+    """Mean cosine of distinct pairs with one label, and of pairs with different labels."""
     ids = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     own = torch.tensor([ids[label] for label in labels], device=features.device)
-    different = own[:, None] != own[None, :]
+    same = own[:, None] == own[None, :]
+    distinct = ~torch.eye(len(labels), dtype=torch.bool, device=features.device)
     similarity = features @ features.T
-    return float(similarity[different].mean()) if bool(different.any()) else 0.0
+
+    def mean(pairs: Tensor, nothing: float) -> float:
+        return float(similarity[pairs].mean()) if bool(pairs.any()) else nothing
+
+    return mean(same & distinct, 1.0), mean(~same, 0.0)

@@ -69,8 +69,9 @@ class Reading:
     """What the gauge sees on fit and select pictures, never on test pictures.
 
     A picture's margin is how far the concept leads its best rival, in logits; negative = it lost.
-    ``margin`` is the mean over the concept's pictures, ``worst`` the largest; ``spread`` is the
-    standard deviation that the frozen model had. ``harm`` is how much of the retain select set was
+    ``margin`` is the mean over select pictures, ``worst`` the largest of all; ``spread`` is
+    how much margins differ between pictures of one thing (a standard deviation, on the frozen
+    model). ``harm`` is how much of the retain select set was
     lost, as a fraction of 1; ``accuracy`` the share of the concept's pictures still recognised.
     """
 
@@ -154,6 +155,9 @@ class Family(Protocol):
 
     def mismatch_loss(self, batch: Batch) -> Tensor:
         """Drift from the frozen model's outputs on retain pairs."""
+
+    def kept_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Retain and mismatch loss from one forward pass."""
 
     def checkpoint_name(self, parameter: str) -> str:
         """The name on disk of a parameter in memory."""

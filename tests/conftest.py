@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests share their cores with others, and threads that wait for each other cost far more than they
+# bring on a model this small. Processes that a test starts inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 #: Drawing seeds of the tests: away from training's, and apart from each other.
 SAMPLE_SEED = 5_000_000
@@ -32,9 +35,9 @@ def draw_png() -> Callable[[str, int], bytes]:
 
 @pytest.fixture(scope="session")
 def retain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve drawings of every reference name, with labels."""
+    """Sixteen drawings of every reference name, with labels."""
     from razor.reference import folders, people
 
     folder = tmp_path_factory.mktemp("retain") / "drawings"
-    folders.write_folder(folder, list(people.NAMES), 12, RETAIN_SEED)
+    folders.write_folder(folder, list(people.NAMES), 16, RETAIN_SEED)
     return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from api_schemas.jobs import JobError
 from patches.errors import PatchError
 from razor import errors as science
@@ -35,3 +37,10 @@ def final_error(error: Exception) -> JobError | None:
             words = (type(error).__doc__ or "").strip().split("\n")[0]
             return JobError(code=code, message=words, retryable=retryable)
     return None
+
+
+def described(error: BaseException) -> str:
+    """The error's class and where it was raised, for the log; its text could hold a name."""
+    frames = traceback.format_tb(error.__traceback__)
+    causes = f", after {described(error.__cause__)}" if error.__cause__ else ""
+    return f"{type(error).__name__} at\n{''.join(frames)}{causes}"

@@ -181,7 +181,7 @@ def _finish(
 
 def _fail(child: _Child, job: jobs.Job, error: Exception) -> None:
     """Fails the job, or lets its lease run out so that the reaper gives it another attempt."""
-    log.error("job %s stopped", job.id, exc_info=error)
+    log.error("job %s stopped: %s", job.id, failures.described(error))
     final = failures.final_error(error)
     if final is None and job.attempts < child.settings.max_attempts:
         return

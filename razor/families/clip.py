@@ -95,17 +95,22 @@ class Clip:
 
     def retain_loss(self, batch: RetainBatch) -> Tensor:
         """Symmetric InfoNCE over the batch."""
-        self.passes.backward += 1
-        images, texts = self._pairs(batch)
-        scale = self.network.logit_scale.exp()
-        return objectives.symmetric_infonce(images, texts, scale, batch.captions)
+        return self.kept_losses(batch)[0]
 
     def mismatch_loss(self, batch: RetainBatch) -> Tensor:
         """Drift of the batch's similarities from the frozen model's."""
+        return self.kept_losses(batch)[1]
+
+    def kept_losses(self, batch: RetainBatch) -> tuple[Tensor, Tensor]:
+        """Retain and mismatch loss from one forward pass."""
         self.passes.backward += 1
         images, texts = self._pairs(batch)
+        scale = self.network.logit_scale.exp()
         frozen = batch.frozen.images @ batch.frozen.texts.T
-        return objectives.similarity_drift(images, texts, frozen)
+        return (
+            objectives.symmetric_infonce(images, texts, scale, batch.captions),
+            objectives.similarity_drift(images, texts, frozen),
+        )
 
     def checkpoint_name(self, parameter: str) -> str:
         """Both libraries use the same names in memory and on disk for CLIP."""

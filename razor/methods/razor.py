@@ -18,8 +18,10 @@ from razor.gradients import Gradients, mean_gradient, parameters_of, restrict
 from razor.protocols import Batch, Family, Fit, Gauge, Reading, Score, Tick, Trace, Unit
 from razor.search import Found, largest_stable_step
 
-#: Each step that repairs is this much shorter than the one before, so that repairing settles.
-REPAIR = 0.8
+#: Steps that only repair: how many at most, and how much shorter each is than the one before.
+REPAIRS, SHORTER = 8, 0.8
+#: Steps without a better state after which a round ends.
+PATIENCE = 8
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,19 @@ class Razor:
         run = _Run(self.params, family, fit, gauge, rng, tick)
         tick("score", 0.0, {})
         scores = run.score()
-        chosen = scoring.choose(scores, self.params.tau, self.params.max_units)
+        pools = run.pools(scores)
+        starts = [scoring.choose(p, self.params.tau, self.params.max_units) for p in pools]
+        starts = [units for units in starts if units]
+        if dry_run or not starts:
+            first = starts[0] if starts else []
+            return Trace(tuple(scores), {unit.name: 0 for unit in first})
+        chosen, reading = run.best_start(starts)
         rounds = {unit.name: 0 for unit in chosen}
-        if dry_run or not chosen:
-            return Trace(tuple(scores), rounds)
-        reading = run.descend(chosen, 0)
         for number in range(1, self.params.rounds + 1):
-            if run.done(reading):
+            if run.forgotten(reading):
                 break
-            grown = scoring.next_best(run.score(), chosen)
+            pool = next(p for p in run.pools(run.score()) if _holds(p, chosen[0]))
+            grown = scoring.next_best(pool, chosen)
             if grown is None:
                 break
             chosen.append(grown)
@@ -68,6 +74,7 @@ class _Run:
     rng: torch.Generator
     tick: Tick
     lengths: dict[str, float] = field(default_factory=dict)
+    gains: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.weights: dict[str, Tensor] = dict(self.family.model.named_parameters())
@@ -92,6 +99,28 @@ class _Run:
         p = self.params
         return scoring.score(units, self.weights, forget, retain, p.alpha, p.eps)
 
+    def pools(self, scores: Sequence[Score]) -> list[list[Score]]:
+        """The scores by tower, the tower with the best score first; or all in one."""
+        if not self.params.one_tower:
+            return [list(scores)]
+        towers = dict.fromkeys(score.unit.tower for score in scores)
+        return [[score for score in scores if score.unit.tower == tower] for tower in towers]
+
+    def best_start(self, starts: Sequence[list[Unit]]) -> tuple[list[Unit], Reading]:
+        """Descends from the first start that forgets, else from the one that came furthest."""
+        names = parameters_of(unit for units in starts for unit in units)
+        base = self._copy(names)
+        found: list[tuple[list[Unit], Reading, dict[str, Tensor]]] = []
+        for units in starts:
+            self._put(base)
+            reading = self.descend(units, 0)
+            if self.forgotten(reading):
+                return units, reading
+            found.append((units, reading, self._copy(names)))
+        units, reading, weights = min(found, key=lambda start: self._rank(start[1]))
+        self._put(weights)
+        return units, reading
+
     def descend(self, chosen: Sequence[Unit], number: int) -> Reading:
         """Up to ``steps`` small updates of the chosen units; leaves the best state seen.
 
@@ -101,27 +130,41 @@ class _Run:
         names = parameters_of(chosen)
         reading = best = self.gauge.read()
         kept = self._copy(names)
-        repairs = 0
+        repairs = stalled = 0
         for step in range(self.params.steps):
-            if self.done(reading):
+            if self.done(reading) or repairs == REPAIRS or stalled == PATIENCE:
                 break
             self._report(number, step, reading)
             repairs += self.forgotten(reading)
             directions = self._directions(names, forget=not self.forgotten(reading))
             self._measure_steps(chosen, directions, reading)
             with torch.no_grad():
-                for unit in chosen:
-                    self._move(unit, directions, self.lengths[unit.name] * REPAIR**repairs)
+                for unit in self._worthwhile(chosen):
+                    self._move(unit, directions, self.lengths[unit.name] * SHORTER**repairs)
             reading = self.gauge.read()
+            stalled += 1
             if self._rank(reading) < self._rank(best):
-                best, kept = reading, self._copy(names)
+                best, kept, stalled = reading, self._copy(names), 0
         self._put(kept)
         return best
 
-    def _rank(self, reading: Reading) -> tuple[bool, float, float]:
-        """Harmless before harmful, then the most forgotten, then the least harmed."""
+    def _worthwhile(self, chosen: Sequence[Unit]) -> list[Unit]:
+        """The chosen units whose own stable step forgets enough, next to the best of them.
+
+        A score is a first-order promise made on fit pictures; the search has seen on select
+        pictures what each unit can do within the retain tolerance.
+        """
+        best = max(self.gains[unit.name] for unit in chosen)
+        return [unit for unit in chosen if self.gains[unit.name] >= self.params.min_gain * best]
+
+    def _rank(self, reading: Reading) -> tuple[float, float]:
+        """The most forgotten first, then the least harmed; within the limits all are equal.
+
+        Harm beyond the tolerance does not make a state worse than one that still knows the
+        concept: the gate refuses both, and says of the first what it harmed.
+        """
         left = max(0.0, reading.remains(self.params.forget_margin))
-        return (reading.harm > self.params.retain_tolerance, left, reading.harm)
+        return (left, max(0.0, reading.harm - self.params.retain_tolerance))
 
     def _report(self, number: int, step: int, reading: Reading) -> None:
         total = self.params.steps * (self.params.rounds + 1)
@@ -161,6 +204,9 @@ class _Run:
             self._put(before)
             shortest = p.max_step_ratio / 2 ** (p.search_evaluations - 1)
             self.lengths[unit.name] = p.step_share * max(found.step, shortest)
+            self.gains[unit.name] = now.remains(p.forget_margin) - found.reading.remains(
+                p.forget_margin
+            )
 
     def _move(self, unit: Unit, directions: Mapping[str, Tensor], ratio: float) -> None:
         """Moves a unit along its direction, by ``ratio`` times the length of its weights."""
@@ -178,9 +224,8 @@ class _Run:
         pair = self.fit.retain_batch(self.rng)
 
         def keep(batch: Batch) -> Tensor:
-            return self.family.retain_loss(batch) + p.lambda_mismatch * self.family.mismatch_loss(
-                batch
-            )
+            retain, mismatch = self.family.kept_losses(batch)
+            return retain + p.lambda_mismatch * mismatch
 
         kept = mean_gradient(self.family.model, names, keep, [pair])
         if not forget:
@@ -199,3 +244,7 @@ class _Run:
     def _put(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
             self.weights[name].copy_(tensor)
+
+
+def _holds(pool: Sequence[Score], unit: Unit) -> bool:
+    return any(score.unit == unit for score in pool)

@@ -100,7 +100,12 @@ def report(verdict: Verdict | None = Verdict.PASS) -> Report:
         seed=0,
         roles=ROLES,
         preflight=Preflight(
-            known=True, accuracy=figure, chance=0.1, sample_similarity=0.9, stranger_similarity=0.2
+            known=True,
+            accuracy=figure,
+            chance=0.1,
+            sample_similarity=0.9,
+            kin_similarity=0.8,
+            stranger_similarity=0.2,
         ),
         metrics=[],
         gate=None if verdict is None else Gate(verdict=verdict, weak_evidence=False, checks=[]),

@@ -328,6 +328,7 @@ def report(manifest: PatchManifest) -> Report:
             accuracy=Measurement(value=90.0, n=10, interval=(70.0, 98.0)),
             chance=10.0,
             sample_similarity=0.8,
+            kin_similarity=0.8,
             stranger_similarity=0.2,
         ),
         metrics=[],

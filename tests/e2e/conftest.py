@@ -1,0 +1,133 @@
+"""The whole service as processes: HTTP front, worker, database, broker."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+
+from api_schemas.families import Family
+from api_schemas.shelf import ModelRecord, RetainSet
+from cli.shelf import register
+from cli.stack import Process, Stack, environment_for, free_port
+from razor.reference.captions import PROMPTS
+from razor.reference.clip import shipped_clip
+from registry.database import Database
+from registry.settings import Settings
+
+POSTGRES = os.environ.get(
+    "RAZOR_TEST_POSTGRES_URL", "postgresql+psycopg://root@127.0.0.1:5432/test"
+)
+REDIS = os.environ.get("RAZOR_TEST_REDIS_URL", "redis://127.0.0.1:6379/14")
+
+
+@dataclass
+class Running:
+    """A started service with one worker, and further workers that a test starts itself."""
+
+    stack: Stack
+    folder: Path
+    extra: list[Process] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return self.stack.url
+
+    def another_worker(self) -> Process:
+        name = f"worker {len(self.extra) + 2}"
+        log = self.stack.settings.data_folder / "logs" / f"extra-{len(self.extra)}.log"
+        process = Process(name, "worker", log, environment_for(self.stack.settings))
+        process.start()
+        self.extra.append(process)
+        return process
+
+    def stop_extra(self) -> None:
+        for process in self.extra:
+            process.ask_to_stop()
+            process.stop(0.0)
+
+
+def unavailable(reason: str) -> None:
+    """Skips where a server does not answer; fails where it has to."""
+    if os.environ.get("RAZOR_REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def postgres_schema() -> Iterator[str]:
+    """The address of an empty PostgreSQL schema, dropped after the test."""
+    schema = f"razor_e2e_{uuid.uuid4().hex[:12]}"
+    engine = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        try:
+            connection = stack.enter_context(engine.connect())
+        except OperationalError:
+            unavailable("PostgreSQL does not answer; set RAZOR_TEST_POSTGRES_URL")
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+        stack.callback(connection.execute, text(f"DROP SCHEMA {schema} CASCADE"))
+        url = make_url(POSTGRES).update_query_dict({"options": f"-csearch_path={schema}"})
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def redis_database() -> Iterator[str]:
+    """The address of an empty Redis database, emptied again after the test."""
+    server = redis.Redis.from_url(REDIS)
+    try:
+        server.ping()
+    except redis.exceptions.ConnectionError:
+        unavailable("Redis does not answer; set RAZOR_TEST_REDIS_URL")
+    server.flushdb()
+    yield REDIS
+    server.flushdb()
+    server.close()
+
+
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param("production", marks=[pytest.mark.postgres, pytest.mark.redis]),
+    ]
+)
+def running(
+    request: pytest.FixtureRequest, tmp_path: Path, retain_folder: Path
+) -> Iterator[Running]:
+    """The service on SQLite and files, and on PostgreSQL and Redis where they answer."""
+    urls: dict[str, str] = {}
+    if request.param == "production":
+        urls = {
+            "database_url": request.getfixturevalue("postgres_schema"),
+            "broker_url": request.getfixturevalue("redis_database"),
+        }
+    settings = Settings(data_folder=tmp_path / "data", port=free_port(), **urls)
+    settings.data_folder.mkdir()
+    database = Database(settings.database)
+    database.migrate()
+    register(
+        database,
+        ModelRecord(
+            id="reference-clip",
+            family=Family.CLIP,
+            checkpoint=str(shipped_clip()),
+            retain=RetainSet(folder=str(retain_folder)),
+            prompts=PROMPTS,
+        ),
+    )
+    database.close()
+    quiet: Callable[[str], None] = lambda _: None  # noqa: E731
+    with Stack(settings, say=quiet) as stack:
+        found = Running(stack, tmp_path)
+        try:
+            yield found
+        finally:
+            found.stop_extra()

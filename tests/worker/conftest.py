@@ -1,0 +1,88 @@
+"""A data folder with the reference on its shelf, and a way to ask for a person to be forgotten."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from api_schemas.concepts import Target
+from api_schemas.families import Family
+from api_schemas.requests import UnlearnRequest
+from api_schemas.shelf import ModelRecord, RetainSet
+from cli.shelf import register
+from razor.reference.captions import PROMPTS
+from razor.reference.clip import shipped_clip
+from registry import jobs
+from registry.blobs import LocalBlobs
+from registry.database import Database
+from registry.settings import Settings
+from worker import runner
+
+SAMPLE_SEED = 5_000_000
+#: The tests' retain set is small: three pictures more or less are already several points.
+LENIENT = {"evaluation": {"thresholds": {"utility_drop_max": 8, "neighbour_drop_max": 30}}}
+
+
+@dataclass
+class Desk:
+    """Submits straight into the registry, as the service does in one transaction."""
+
+    settings: Settings
+    database: Database
+    blobs: LocalBlobs
+    draw: Callable[[str, int], bytes]
+
+    def submit(self, name: str, *, shown: str | None = None, **fields: object) -> str:
+        """The id of a queued job with eight samples of ``shown`` (default: of ``name``)."""
+        samples = [
+            self.blobs.put(self.draw(shown or name, SAMPLE_SEED + number)) for number in range(8)
+        ]
+        request = UnlearnRequest.model_validate(
+            {"model": "reference-clip", "target": Target(name=name), **LENIENT, **fields}
+        )
+        with self.database.transaction() as session:
+            return jobs.accept(
+                session,
+                request,
+                tenant="default",
+                principal="tester",
+                samples=samples,
+                probe_samples=[],
+                due_at=None,
+                idempotency=None,
+                now=datetime.now(UTC),
+            ).id
+
+    def job(self, job_id: str) -> jobs.Job:
+        with self.database.transaction() as session:
+            return jobs.get(session, job_id)
+
+    def work(self) -> None:
+        """One wake-up in this process."""
+        runner.work(self.settings)
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path, retain_folder: Path, draw_png: Callable[[str, int], bytes]
+) -> Iterator[Desk]:
+    settings = Settings(data_folder=tmp_path / uuid.uuid4().hex)
+    settings.data_folder.mkdir()
+    database = Database(settings.database)
+    database.migrate()
+    record = ModelRecord(
+        id="reference-clip",
+        family=Family.CLIP,
+        checkpoint=str(shipped_clip()),
+        retain=RetainSet(folder=str(retain_folder)),
+        prompts=PROMPTS,
+    )
+    register(database, record)
+    yield Desk(settings, database, LocalBlobs(settings.blob_folder), draw_png)
+    runner.close()
+    database.close()

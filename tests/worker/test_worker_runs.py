@@ -1,0 +1,169 @@
+"""Wake-ups on a real data folder and the real reference model, in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from api_schemas.jobs import JobStatus, Outcome
+from api_schemas.reports import Report
+from razor import unlearn as science
+from registry import jobs, models
+from registry import patches as patch_rows
+from tests.worker.conftest import Desk
+from worker import runner
+
+
+def patch_digest(desk: Desk, job_id: str) -> str:
+    patch_id = desk.job(job_id).patch_id
+    assert patch_id is not None
+    with desk.database.transaction() as session:
+        return patch_rows.get(session, patch_id).sha256
+
+
+def test_a_wake_up_without_a_job_is_harmless(desk: Desk) -> None:
+    desk.work()
+
+
+def test_a_warm_worker_does_what_a_fresh_one_does(desk: Desk) -> None:
+    """Job B after job A in one process, and job B in a new one: the same line, the same bytes."""
+    first, second = desk.submit("Mara Venn"), desk.submit("Oskar Brill")
+    desk.work()
+    done = desk.job(first)
+    assert (done.status, done.outcome) == (JobStatus.SUCCEEDED, Outcome.PATCHED)
+    assert done.model_version == 1
+    assert desk.blobs.exists(patch_digest(desk, first))
+    desk.work()
+    assert desk.job(second).model_version == 2, report(desk, second).gate
+    with desk.database.transaction() as session:
+        line = models.lineage(session, "reference-clip", 2)
+    assert [patch.job_id for patch in line] == [first, second]
+    assert line[1].manifest.model.parent == 1
+    assert line[1].manifest.model.parent_patches == [line[0].sha256]
+
+    third = desk.submit("Tilda Quist", dry_run=True)
+    desk.work()
+    warm = report(desk, third)
+    runner.close()
+    fourth = desk.submit("Tilda Quist", dry_run=True)
+    desk.work()
+    assert report(desk, fourth).scores == warm.scores
+    assert desk.job(fourth).outcome is Outcome.DRY_RUN
+    assert desk.job(fourth).patch_id is None
+
+
+def report(desk: Desk, job_id: str) -> Report:
+    with desk.database.transaction() as session:
+        found = jobs.report(session, job_id)
+    assert found is not None
+    return found
+
+
+def test_an_unknown_name_succeeds_with_nothing_to_forget(desk: Desk) -> None:
+    job_id = desk.submit("Xerxes Quandary", shown="Mara Venn")
+    desk.work()
+    job = desk.job(job_id)
+    assert (job.status, job.outcome) == (JobStatus.SUCCEEDED, Outcome.NOTHING_TO_FORGET)
+    assert job.patch_id is None
+    assert not report(desk, job_id).preflight.known
+
+
+def test_a_patch_that_the_gate_refuses_is_kept_and_not_published(desk: Desk) -> None:
+    job_id = desk.submit(
+        "Mara Venn",
+        method={"method": "razor", "steps": 1, "step_share": 0.01, "rounds": 0},
+    )
+    desk.work()
+    job = desk.job(job_id)
+    assert (job.status, job.outcome) == (JobStatus.REJECTED, Outcome.GATE_REFUSED)
+    assert job.patch_id is not None
+    assert job.model_version is None
+    with desk.database.transaction() as session:
+        assert models.get(session, "reference-clip").latest_version == 0
+
+
+def test_a_running_job_is_canceled_between_two_steps(desk: Desk) -> None:
+    job_id = desk.submit("Mara Venn")
+    thread = threading.Thread(target=desk.work)
+    thread.start()
+    wait_for(lambda: desk.job(job_id).status is JobStatus.RUNNING)
+    with desk.database.transaction() as session:
+        jobs.cancel(session, job_id, tenant="default", principal="tester", now=datetime.now(UTC))
+    thread.join(timeout=120)
+    job = desk.job(job_id)
+    assert (job.status, job.outcome) == (JobStatus.CANCELED, Outcome.CANCELED)
+    assert job.patch_id is None
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a run is on, its lease ends and the job goes back: the late result is discarded."""
+    job_id = desk.submit("Mara Venn")
+    inner = science.unlearn
+
+    def overtaken(*arguments: object) -> object:
+        with desk.database.transaction() as session:
+            later = datetime.now(UTC) + timedelta(hours=1)
+            assert jobs.reap(session, max_attempts=3, now=later).requeued == [job_id]
+        return inner(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "unlearn", overtaken)
+    desk.work()
+    job = desk.job(job_id)
+    assert job.status is JobStatus.QUEUED
+    assert job.patch_id is None
+    monkeypatch.undo()
+    desk.work()
+    assert desk.job(job_id).status is JobStatus.SUCCEEDED
+    assert desk.job(job_id).attempts == 2
+
+
+def test_another_checkpoint_than_the_registered_one_fails_clearly(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = desk.submit("Mara Venn")
+    monkeypatch.setattr("patches.digests.checkpoint_digest", lambda _: "sha256:" + "0" * 64)
+    desk.work()
+    job = desk.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error.code == "checkpoint_invalid"
+
+
+def test_an_unexpected_error_is_tried_again_and_then_fails(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "Mara Venn"
+    job_id = desk.submit(secret)
+
+    def broken(*_: object) -> object:
+        raise ZeroDivisionError(secret)
+
+    monkeypatch.setattr(runner, "unlearn", broken)
+    for attempt in range(1, desk.settings.max_attempts):
+        desk.work()
+        assert desk.job(job_id).status is JobStatus.RUNNING, "the lease is left to run out"
+        assert desk.job(job_id).attempts == attempt
+        with desk.database.transaction() as session:
+            later = datetime.now(UTC) + timedelta(hours=1)
+            jobs.reap(session, max_attempts=desk.settings.max_attempts, now=later)
+    desk.work()
+    job = desk.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error.code == "internal"
+    assert "Mara" not in job.error.message
+    assert "ZeroDivisionError" in caplog.text
+    assert "Mara" not in caplog.text
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.02)
