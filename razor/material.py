@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,14 +84,14 @@ def read_shelf(
     retain: RetainSet, templates: Mapping[str, tuple[str, ...]], sizing: pictures.Sizing
 ) -> Shelf:
     """Decodes every picture of the retain set once. Raises PictureInvalid."""
-    blobs = [row.path.read_bytes() for row in retain.rows]
     rows = Labelled(
-        pictures.stack(blobs, sizing),
+        pictures.stack([row.path.read_bytes() for row in retain.rows], sizing),
         tuple(row.caption for row in retain.rows),
         {key: tuple(row.labels[key] for row in retain.rows) for key in retain.domains},
     )
-    digests = tuple(hashlib.sha256(blob).hexdigest() for blob in blobs)
-    return Shelf(rows, digests, retain.domains, retain.digest, templates)
+    digests = _digests(rows.pixels)
+    whole = hashlib.sha256("\n".join((retain.digest, *digests)).encode()).hexdigest()
+    return Shelf(rows, digests, retain.domains, whole, templates)
 
 
 def assemble(
@@ -99,26 +101,31 @@ def assemble(
     probe_samples: Sequence[bytes],
     sizing: pictures.Sizing,
     seed: int,
+    erased: Sequence[str] = (),
 ) -> Material:
     """Splits both sides into roles. Rows that show or name the target are no retain examples.
 
-    Probe samples are test only; a probe sample that is also a sample counts as a sample. Raises
-    TooFewPictures, PictureInvalid, RetainSetInvalid.
+    Nor are rows that name what the model was made to forget before (``erased``): retaining them
+    would teach it anew. Probe samples are test only; a probe sample that is also a sample counts as
+    a sample. Raises TooFewPictures, PictureInvalid, RetainSetInvalid.
     """
     domain = DOMAINS[target.kind]
     if domain not in shelf.domains:
         raise RetainSetInvalid(f"the retain set has no column {domain!r}; add it to index.csv")
     split = splits.split_samples(samples, seed)
-    known = {hashlib.sha256(blob).hexdigest() for blob in samples}
-    distinct = [probe_samples[i] for i in splits.by_digest(probe_samples)]
-    fresh = [blob for blob in distinct if hashlib.sha256(blob).hexdigest() not in known]
-    test = [samples[i] for i in split.test] + fresh
+    shown, probes = pictures.stack(samples, sizing), pictures.stack(probe_samples, sizing)
+    known = dict.fromkeys(_digests(shown))
+    fresh: list[int] = []
+    for position, digest in enumerate(_digests(probes)):
+        if digest not in known:
+            fresh.append(position)
+            known[digest] = None
     roles = Roles(
-        pictures.stack([samples[i] for i in split.fit], sizing),
-        pictures.stack([samples[i] for i in split.select], sizing),
-        pictures.stack(test, sizing),
+        shown[list(split.fit)],
+        shown[list(split.select)],
+        torch.cat([shown[list(split.test)], probes[fresh]]),
     )
-    kept = _retained(shelf, domain, target.names(), known | {_sha(blob) for blob in fresh})
+    kept = _retained(shelf, domain, (*target.names(), *erased), set(known))
     labels = [shelf.rows.labels[domain][i] for i in kept]
     parts = splits.split_labelled(labels, [shelf.digests[i] for i in kept], seed)
     fit, select, held_out = (
@@ -138,35 +145,37 @@ def assemble(
         roles=DataRoles(
             target_fit=len(split.fit),
             target_select=len(split.select),
-            target_test=len(test),
+            target_test=len(roles.test),
             retain_fit=len(fit),
             retain_select=len(select),
             retain_test=len(held_out),
-            target_digest=pictures.digest([*samples, *fresh]),
+            target_digest=pictures.digest([*samples, *(probe_samples[i] for i in fresh)]),
             retain_digest=shelf.digest,
         ),
     )
 
 
-def _sha(blob: bytes) -> str:
-    return hashlib.sha256(blob).hexdigest()
+def _digests(pixels: Tensor) -> tuple[str, ...]:
+    """Names each picture by what the model sees: the same picture in another file is the same."""
+    return tuple(hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in pixels)
 
 
 def _retained(shelf: Shelf, domain: str, names: Sequence[str], shown: set[str]) -> list[int]:
-    """Rows that neither show the target nor carry one of its names in label or caption."""
-    wanted = [name.casefold() for name in names]
+    """Rows that neither show the target nor carry one of these names in label or caption."""
+    wanted = [re.compile(rf"(?<!\w){re.escape(_plain(name))}(?!\w)") for name in names]
 
     def keeps(position: int) -> bool:
-        label = shelf.rows.labels[domain][position].casefold()
-        caption = shelf.rows.captions[position].casefold()
-        return (
-            bool(label)
-            and label not in wanted
-            and not any(name in caption for name in wanted)
-            and shelf.digests[position] not in shown
-        )
+        label = _plain(shelf.rows.labels[domain][position])
+        caption = _plain(shelf.rows.captions[position])
+        named = any(name.search(text) for name in wanted for text in (label, caption))
+        return bool(label) and not named and shelf.digests[position] not in shown
 
     return [position for position in range(len(shelf.rows)) if keeps(position)]
+
+
+def _plain(text: str) -> str:
+    """One spelling of a text: composed, single spaces, case folded."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
 
 
 def neighbours(

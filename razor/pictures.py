@@ -32,14 +32,13 @@ class Sizing:
         """The picture as uint8 (3, size, size)."""
         rgb = ImageOps.exif_transpose(picture).convert("RGB")
         resample = Image.Resampling.BICUBIC if self.bicubic else Image.Resampling.BILINEAR
-        scale = self.size / min(rgb.size)
-        wide = max(self.size, round(rgb.width * scale))
-        high = max(self.size, round(rgb.height * scale))
-        if rgb.size != (wide, high):
-            rgb = rgb.resize((wide, high), resample)
-        left, top = (wide - self.size) // 2, (high - self.size) // 2
-        cropped = rgb.crop((left, top, left + self.size, top + self.size))
-        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
+        # Only the central square is scaled: a long thin picture must not grow into a huge one.
+        side = min(rgb.size)
+        left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
+        if rgb.size != (self.size, self.size):
+            box = (left, top, left + side, top + side)
+            rgb = rgb.resize((self.size, self.size), resample, box=box)
+        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
     def normalise(
         self,

@@ -28,7 +28,7 @@ def inspect(family: Embeds, material: Material) -> Preflight:
     names = len(material.names)
     hits = (zero_shot.predict(seen, classes) < names).numpy()
     accuracy = statistics.percentage(hits)
-    chance = 100 * names / len(material.classes)
+    chance = 100 / (1 + len(material.classes) - names)
     retained = family.embed_images(material.retain_select.pixels)
     kin, strangers = _between_labels(retained, material.retain_select.labels[material.domain])
     return Preflight(
@@ -41,11 +41,11 @@ def inspect(family: Embeds, material: Material) -> Preflight:
     )
 
 
-def warnings(preflight: Preflight, samples: int) -> list[str]:
+def warnings(preflight: Preflight) -> list[str]:
     """What a reader of the report must know about the samples."""
     found = []
     halfway = (preflight.kin_similarity + preflight.stranger_similarity) / 2
-    if samples > 1 and preflight.sample_similarity < halfway:
+    if preflight.sample_similarity < halfway:
         found.append(UNLIKE)
     return found
 
@@ -70,4 +70,5 @@ def _between_labels(features: Tensor, labels: tuple[str, ...]) -> tuple[float, f
     def mean(pairs: Tensor, nothing: float) -> float:
         return float(similarity[pairs].mean()) if bool(pairs.any()) else nothing
 
-    return mean(same & distinct, 1.0), mean(~same, 0.0)
+    strangers = mean(~same, 0.0)
+    return mean(same & distinct, strangers), strangers

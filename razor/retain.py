@@ -38,7 +38,8 @@ class RetainSet:
 def read_retain_set(folder: Path, domains: Sequence[str]) -> RetainSet:
     """Reads ``index.csv``; ``domains`` are the label columns to use, missing ones are left out.
 
-    The digest covers the index file's bytes and every picture's size, so a changed set is noticed.
+    The digest covers the index file's bytes and every picture's size: a quick look that
+    notices most changes without reading the pictures. A run's own digest covers them.
     Raises RetainSetInvalid with the line that is wrong.
     """
     index = folder / "index.csv"

@@ -13,6 +13,7 @@ from api_schemas.methods import Method
 from api_schemas.reports import Cost, EditedUnit, Gate, MetricResult, Report, UnitScore
 from api_schemas.shelf import GateThresholds
 from razor import catalog, cost, gate, preflight, seeding
+from razor.errors import EditDiverged
 from razor.families.clip import Clip, Passes
 from razor.families.clip_run import ClipFit, ClipGauge
 from razor.families.network import tensors_on_disk
@@ -21,6 +22,11 @@ from razor.patching import Change, Snapshot
 from razor.probes import zero_shot
 from razor.protocols import Score, Tick, Trace
 from razor.serialize import Located
+
+TEXT_ONLY = (
+    "Only the text tower was edited: the name no longer finds the target's pictures, but the "
+    "features of its pictures are as before, so a search by picture can still find them."
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,9 @@ def _run(
             after = zero_shot.observe(family, material)
             metrics = zero_shot.compare(material, before, after, fit.neighbours, task.seed)
             changes = snapshot.changes()
+            _check_direction(metrics, changes)
             verdict = None if task.dry_run else gate.judge(metrics, task.thresholds)
+    edited = _edited(family, snapshot, trace) if changes else []
     located = tuple(_located(family, change) for change in changes)
     report = Report(
         model=task.model,
@@ -103,11 +111,11 @@ def _run(
         metrics=metrics,
         gate=verdict,
         scores=[_score_view(score, trace) for score in trace.scores],
-        edited=_edited(family, snapshot, changes),
+        edited=edited,
         weights_changed=sum(change.changed for change in changes),
         weights_total=sum(p.numel() for p in family.model.parameters()),
         patch_bytes=sum(len(part) for change in changes for part in change.parts),
-        warnings=preflight.warnings(known, material.roles.target_fit + 1),
+        warnings=[*preflight.warnings(known), *_limits(edited, family)],
         cost=Cost(
             wall_seconds=clock.total(),
             phase_seconds=clock.phases,
@@ -119,21 +127,31 @@ def _run(
     return Run(report, located)
 
 
+def _check_direction(metrics: list[MetricResult], changes: list[Change]) -> None:
+    """An edit that moved the target's pictures nearer to its name went the wrong way."""
+    similarity = next(metric for metric in metrics if metric.id == "M2")
+    if changes and similarity.change.value > 0:
+        raise EditDiverged("the edit brought the target nearer to its name; try other parameters")
+
+
 def _located(family: Clip, change: Change) -> Located:
     tensor = family.checkpoint_name(change.parameter)
     return Located(change, tensors_on_disk(family.folder)[tensor][0], tensor)
 
 
-def _edited(family: Clip, snapshot: Snapshot, changes: list[Change]) -> list[EditedUnit]:
-    """Units all of whose regions lie in changed parameters and that moved, smallest names first."""
-    touched = {change.parameter for change in changes}
-    candidates = [
-        unit
-        for unit in family.units()
-        if all(region.parameter in touched for region in unit.regions)
-    ]
-    moved = [(unit, snapshot.step_ratio(unit)) for unit in candidates]
+def _edited(family: Clip, snapshot: Snapshot, trace: Trace) -> list[EditedUnit]:
+    """The chosen units that moved; a chosen unit may have been left alone."""
+    chosen = [unit for unit in family.units() if unit.name in trace.chosen]
+    moved = [(unit, snapshot.step_ratio(unit)) for unit in chosen]
     return [EditedUnit(unit=unit.name, step_ratio=ratio) for unit, ratio in moved if ratio > 0]
+
+
+def _limits(edited: list[EditedUnit], family: Clip) -> list[str]:
+    """What the figures do not show."""
+    towers = {unit.name: unit.tower for unit in family.units()}
+    if edited and all(towers[item.unit] == "text" for item in edited):
+        return [TEXT_ONLY]
+    return []
 
 
 def _score_view(score: Score, trace: Trace) -> UnitScore:

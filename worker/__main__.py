@@ -9,6 +9,8 @@ import os
 os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
 # Nothing is ever fetched: models come from local folders.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Without it cuBLAS may give other bits for the same product. Read when CUDA starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def main() -> None:

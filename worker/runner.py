@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +69,8 @@ def work(settings: Settings) -> None:
     except LeaseLost:
         log.warning("lost the lease of %s; another worker has it or it was cancelled", job.id)
     except Cancelled:
-        _finish(child, job, status=JobStatus.CANCELED, outcome=Outcome.CANCELED)
+        with suppress(LeaseLost):  # the reaper may have cancelled it already
+            _finish(child, job, status=JobStatus.CANCELED, outcome=Outcome.CANCELED)
     except Exception as error:
         child.warm.drop()
         _fail(child, job, error)
@@ -96,6 +98,11 @@ def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
     with child.database.transaction() as session:
         model = models.get(session, job.request.model)
         line = models.lineage(session, model.record.id, model.latest_version)
+        erased = [
+            name
+            for patch in line
+            for name in jobs.get(session, patch.job_id).request.target.names()
+        ]
     warm = child.warm.get(model, line)
     heartbeat.tick("load", 0.8, {})
     request = job.request
@@ -106,6 +113,7 @@ def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
         [_read(child.blobs, digest) for digest in job.probe_samples],
         warm.family.network.sizing,
         request.seed,
+        erased,
     )
     task = Task(
         model=model.record.id,

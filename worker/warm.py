@@ -16,7 +16,7 @@ from razor import catalog
 from razor.errors import CheckpointInvalid
 from razor.families.clip import Clip
 from razor.material import Shelf, read_shelf
-from razor.retain import read_retain_set
+from razor.retain import RetainSet, read_retain_set
 from registry.blobs import LocalBlobs
 from registry.models import Model
 from registry.patches import Patch
@@ -33,6 +33,7 @@ class Warm:
     line: tuple[str, ...]  # sha256 of the patches applied, in order
     family: Clip
     shelf: Shelf
+    retain_digest: str  # as it was when the shelf was read
 
 
 @dataclass
@@ -53,6 +54,7 @@ class WarmCache:
             held is not None
             and (held.model_id, held.digest) == (model.record.id, model.digest)
             and wanted[: len(held.line)] == held.line
+            and _retain_set(model.record).digest == held.retain_digest
         )
         if held is None or not fits:
             self._held = None  # let go of the old weights before the new ones come
@@ -76,9 +78,13 @@ def _load(model: Model) -> Warm:
         )
     log.info("loading model %s", model.record.id)
     family = catalog.load(model.record.family, folder, _device(model.record))
-    retain = read_retain_set(Path(model.record.retain.folder), list(model.record.prompts))
+    retain = _retain_set(model.record)
     shelf = read_shelf(retain, _templates(model.record), family.network.sizing)
-    return Warm(model.record.id, model.digest, (), family, shelf)
+    return Warm(model.record.id, model.digest, (), family, shelf, retain.digest)
+
+
+def _retain_set(record: ModelRecord) -> RetainSet:
+    return read_retain_set(Path(record.retain.folder), list(record.prompts))
 
 
 def _templates(record: ModelRecord) -> Mapping[str, tuple[str, ...]]:

@@ -129,8 +129,11 @@ class ClipGauge:
         """
         truth, margins = self._truth[self._material.domain], self._retained_margins()
         groups = [margins[truth == label] for label in sorted(set(truth.tolist()))]
+        freedom = len(margins) - len(groups)
+        if freedom < 1:  # one picture of each label: their own differences are the best there is
+            groups, freedom = [margins], max(1, len(margins) - 1)
         squares = sum(float((group - group.mean()).square().sum()) for group in groups)
-        return max(1e-6, math.sqrt(squares / max(1, len(margins) - len(groups))))
+        return max(1e-6, math.sqrt(squares / freedom))
 
     def _retained_margins(self) -> Tensor:  # (m,) logits by which the right answer leads; CPU
         domain = self._material.domain

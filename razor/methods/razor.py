@@ -128,6 +128,9 @@ class _Run:
         else is harmed, only the retain and mismatch terms go on, with ever smaller steps.
         """
         names = parameters_of(chosen)
+        # Measured anew in every round: what a unit can still do depends on what is left to do.
+        self.lengths.clear()
+        self.gains.clear()
         reading = best = self.gauge.read()
         kept = self._copy(names)
         repairs = stalled = 0

@@ -26,7 +26,7 @@ from registry.settings import Settings
 POSTGRES = os.environ.get(
     "RAZOR_TEST_POSTGRES_URL", "postgresql+psycopg://root@127.0.0.1:5432/test"
 )
-REDIS = os.environ.get("RAZOR_TEST_REDIS_URL", "redis://127.0.0.1:6379/14")
+REDIS = os.environ.get("RAZOR_TEST_REDIS_URL", "redis://127.0.0.1:6379")
 
 
 @dataclass
@@ -81,14 +81,19 @@ def postgres_schema() -> Iterator[str]:
 
 @pytest.fixture
 def redis_database() -> Iterator[str]:
-    """The address of an empty Redis database, emptied again after the test."""
-    server = redis.Redis.from_url(REDIS)
-    try:
-        server.ping()
-    except redis.exceptions.ConnectionError:
-        unavailable("Redis does not answer; set RAZOR_TEST_REDIS_URL")
-    server.flushdb()
-    yield REDIS
+    """The address of a Redis database that holds nothing, emptied again after the test."""
+    for number in range(15, 0, -1):
+        url = f"{REDIS}/{number}"
+        server = redis.Redis.from_url(url)
+        try:
+            if server.dbsize() == 0:
+                break
+        except redis.exceptions.ConnectionError:
+            unavailable("Redis does not answer; set RAZOR_TEST_REDIS_URL")
+        server.close()
+    else:
+        unavailable("Redis has no empty database; the tests use none that holds anything")
+    yield url
     server.flushdb()
     server.close()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from api_schemas import methods
 from api_schemas.concepts import Target
@@ -21,7 +23,7 @@ from razor import preflight, serialize
 from razor.errors import Cancelled
 from razor.families import clip
 from razor.material import Material, Shelf, assemble
-from razor.unlearn import Run, Task, unlearn
+from razor.unlearn import TEXT_ONLY, Run, Task, unlearn
 from tests.conftest import SAMPLE_SEED
 from tests.razor.conftest import quiet, run
 
@@ -167,7 +169,12 @@ def test_samples_that_do_not_look_alike_are_warned_of(
 
 
 def test_samples_of_one_person_are_not_warned_of(forgotten: Run) -> None:
-    assert forgotten.report.warnings == []
+    assert preflight.UNLIKE not in forgotten.report.warnings
+
+
+def test_the_report_says_that_pictures_still_find_pictures(forgotten: Run) -> None:
+    assert {edited.unit.split(".")[0] for edited in forgotten.report.edited} == {"text"}
+    assert TEXT_ONLY in forgotten.report.warnings
 
 
 def test_a_dry_run_scores_and_changes_nothing(
@@ -188,6 +195,43 @@ def test_rows_that_show_the_target_are_no_retain_examples(gather: Callable[..., 
     for part in (material.retain_fit, material.retain_select, material.retain_test):
         assert PERSON not in part.labels["name"]
         assert not any("mara venn" in caption.casefold() for caption in part.captions)
+
+
+def test_what_was_forgotten_before_is_not_taught_again(
+    reference: clip.Clip, shelf: Shelf, draw_png: Callable[[str, int], bytes]
+) -> None:
+    samples = [draw_png(PERSON, SAMPLE_SEED + i) for i in range(8)]
+    material = assemble(
+        shelf, Target(name=PERSON), samples, [], reference.network.sizing, 0, erased=[OTHER]
+    )
+    assert OTHER not in material.classes
+    for part in (material.retain_fit, material.retain_select, material.retain_test):
+        assert OTHER not in part.labels["name"]
+
+
+def test_a_retained_row_that_shows_a_sample_is_left_out(
+    reference: clip.Clip, shelf: Shelf, retain_folder: Path
+) -> None:
+    """The same picture in another file, filed under another name, would work against the edit."""
+    files = sorted(retain_folder.glob("oskar_brill*.png"))[:8]
+    samples = []
+    for file in files:
+        stream = io.BytesIO()
+        Image.open(file).save(stream, "PNG", compress_level=1)
+        assert stream.getvalue() != file.read_bytes()
+        samples.append(stream.getvalue())
+    whole = assemble(shelf, Target(name=PERSON), samples, [], reference.network.sizing, 0)
+    kept = [whole.retain_fit, whole.retain_select, whole.retain_test]
+    assert sum(part.labels["name"].count(OTHER) for part in kept) == 16 - len(files)
+
+
+@pytest.mark.parametrize(("name", "hits"), [("Lena", True), ("lena  MARSK", True), ("Len", False)])
+def test_names_are_matched_as_words(
+    reference: clip.Clip, shelf: Shelf, draw_png: Callable[[str, int], bytes], name: str, hits: bool
+) -> None:
+    samples = [draw_png(PERSON, SAMPLE_SEED + i) for i in range(4)]
+    material = assemble(shelf, Target(name=name), samples, [], reference.network.sizing, 0)
+    assert ("Lena Marsk" not in material.classes) == hits
 
 
 def test_slug_edits_one_matrix(reference: clip.Clip, gather: Callable[..., Material]) -> None:
