@@ -71,8 +71,9 @@ class Reading:
     A picture's margin is how far the concept leads its best rival, in logits; negative = it lost.
     ``margin`` is the mean over select pictures, ``worst`` the largest of all; ``spread`` is
     how much margins differ between pictures of one thing (a standard deviation, on the frozen
-    model). ``harm`` is how much of the retain select set was
-    lost, as a fraction of 1; ``accuracy`` the share of the concept's pictures still recognised.
+    model). ``harm`` is how much the risk
+    of losing a retain select picture rose; ``accuracy`` is the share of the concept's pictures
+    that are still recognised.
     """
 
     margin: float
