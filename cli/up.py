@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,6 +21,8 @@ from cli.options import Data, settings
 
 if TYPE_CHECKING:
     from registry.settings import Settings
+
+_NAP_SECONDS: Final = 0.05
 
 
 def up(
@@ -84,10 +88,37 @@ def register_shipped(chosen: Settings) -> None:
     database.close()
 
 
+class SignalEvent(threading.Event):
+    """An event that a signal handler may set.
+
+    Python runs handlers in the main thread, between two steps of whatever it does. If that is an
+    Event's wait, which then holds the event's lock, setting it there would wait for itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = False
+
+    def set(self) -> None:
+        """Takes no lock."""
+        self._asked = True
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._asked
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleeps until it is set, at most ``timeout`` seconds; holds no lock meanwhile."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._asked and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _NAP_SECONDS))
+        return self._asked
+
+
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, so that stopping is orderly."""
-    stopping = threading.Event()
+    stopping = SignalEvent()
 
     def stop(_: int, __: FrameType | None) -> None:
         stopping.set()
