@@ -77,7 +77,7 @@ def run(family: clip.Clip, shelf: Shelf, name: str, seed: int) -> dict[str, obje
     verdict = report.gate.verdict.value if report.gate else "unknown"
     figures = " ".join(f"{key} {found[key].after.value:6.1f}" for key in SHOWN if key in found)
     print(f"{name:16s} {verdict:8s} {figures}  {seconds:5.1f} s", flush=True)
-    return {"target": name, **report.model_dump(mode="json")}
+    return {"target": name, **report.model_dump(mode="json", exclude={"scores"})}
 
 
 def summarise(rows: Sequence[Mapping[str, object]]) -> None:
