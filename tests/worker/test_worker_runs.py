@@ -29,8 +29,8 @@ def test_a_wake_up_without_a_job_is_harmless(desk: Desk) -> None:
     desk.work()
 
 
-def test_a_warm_worker_does_what_a_fresh_one_does(desk: Desk) -> None:
-    """Job B after job A in one process, and job B in a new one: the same line, the same bytes."""
+def test_two_jobs_make_a_line_and_a_fresh_worker_sees_what_a_warm_one_sees(desk: Desk) -> None:
+    """Two jobs make a line of two versions; a warm and a fresh worker then score alike, exactly."""
     first, second = desk.submit("Mara Venn"), desk.submit("Oskar Brill")
     desk.work()
     done = desk.job(first)
