@@ -35,6 +35,14 @@ def clip(
         Path | None,
         typer.Option(help="Folder with pictures of people (index.csv): train and measure there."),
     ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Raw rows of an earlier document (clip.json): gold and tuning are not run again.",
+        ),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
 ) -> None:
     """Run RAZOR and its rivals, and write table, plots and raw figures."""
@@ -46,12 +54,14 @@ def clip(
         def tick(done: int, total: int, what: str) -> None:
             bar.show(done / total, f"{done} of {total}  {what}")
 
-        made = bench.Bench(work, processes, tick, data)
+        made = bench.Bench(work, processes, tick, data, earlier)
         rows = made.quick() if quick else made.full()
     folder = out or work / ("quick" if quick else "full")
     command = "razor bench clip" + (" --quick" if quick else "")
     if data is not None and not quick:
         command += " --data FACES"
+    if earlier is not None and not quick:
+        command += " --earlier CLIP.JSON"
     document.write(rows, folder, command)
     say(document.summary(rows))
     say(f"wrote {folder / 'clip.md'}")

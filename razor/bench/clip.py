@@ -16,10 +16,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from api_schemas.methods import Method
+from api_schemas.methods import Method, Slug
 from api_schemas.requests import Probe
 from razor.bench import plan
-from razor.bench.plan import Job
+from razor.bench.landed import taken_over
+from razor.bench.plan import COMPARISON, DEVELOPMENT, SMALL, Drawings, Job
 
 #: (jobs done, jobs in all, what just ended)
 Progress = Callable[[int, int, str], None]
@@ -38,10 +39,11 @@ class Bench:
     processes: int
     progress: Progress
     data: Path | None = None
+    earlier: Path | None = None  # raw rows of an earlier document
 
     def quick(self) -> list[dict[str, Any]]:
-        """Four targets, every method with its default settings, one seed; no relearning."""
-        self._prepare()
+        """Four targets, every method with its default settings, one seed; half of the pictures."""
+        self._prepare(SMALL)
         targets, rivals = plan.QUICK, plan.RIVALS
         jobs = [
             *plan.pairs(targets, rivals["slug"], 0),
@@ -50,23 +52,27 @@ class Bench:
         ]
         # Relearning takes as long as all the rest of a run.
         probes = tuple(probe for probe in Probe if probe is not Probe.RELEARN)
-        return self._run([replace(job, probes=probes) for job in jobs])
+        return self._run([replace(job, probes=probes, small=True) for job in jobs])
 
     def full(self) -> list[dict[str, Any]]:
         """Everything: grids, all targets, seeds, ablations, several targets, faces."""
         # Imported here: the grids are the methods' side of the benchmark.
         from razor.methods.grids import GRIDS
 
-        self._prepare()
-        self._train()
+        people = plan.people()
+        self._prepare(DEVELOPMENT, COMPARISON)
+        golds = plan.golds(people)
+        self._take_over([*plan.tuning(TUNED_ON, GRIDS), *golds])
+        self._train(golds)
         tuned = self._run(plan.tuning(TUNED_ON, GRIDS))
         rivals = best(GRIDS, tuned)
         for row in tuned:
             row["setting"] = row["params"]
             row["chosen"] = row["params"] == plan.named(rivals[row["method"]])
-        people = plan.people()
         # What says most comes first: a benchmark that is stopped early can still be read.
-        jobs = [*plan.pairs(people, rivals["slug"], 0), *plan.golds(people)]
+        jobs = [*plan.pairs(people, rivals["slug"], 0), *golds]
+        if rivals["slug"] != Slug():
+            jobs += plan.published(people)
         if self.data is not None:
             from razor.bench.world import face_groups
 
@@ -78,21 +84,33 @@ class Bench:
             jobs += plan.pairs(people, rivals["slug"], seed)
         return [*tuned, *self._run(jobs)]
 
-    def _prepare(self) -> None:
-        from razor.bench.world import COMPARISON, DEVELOPMENT, retain_folder
+    def _prepare(self, *worlds: Drawings) -> None:
+        """Draws what several processes would otherwise draw at once."""
+        from razor.bench.world import retain_folder
 
         self.work.mkdir(parents=True, exist_ok=True)
-        for drawn in (DEVELOPMENT, COMPARISON):
+        for drawn in worlds:
             retain_folder(self.work, drawn)
 
-    def _train(self) -> None:
-        """The gold models, and those on faces; what is there already stays."""
+    def _take_over(self, jobs: Sequence[Job]) -> None:
+        """Writes the earlier rows of jobs that have not run, as if these had just ended."""
+        if self.earlier is None:
+            return
+        rows = json.loads(self.earlier.read_text(encoding="utf-8"))
+        for job in jobs:
+            row = taken_over(rows, job)
+            if row is not None and not self._file(job).exists():
+                _write(self._file(job), [row])
+
+    def _train(self, golds: Sequence[Job]) -> None:
+        """The gold models of rows still to be run, and those on faces; what is there stays."""
         from razor.bench import world
 
+        asked = {job.targets[0] for job in golds if not self._file(job).exists()}
         trainings: list[Callable[[], None]] = [
             partial(world.train_golds, self.work, number)
-            for number in range(len(plan.GROUPS))
-            if not world.gold_folder(self.work, number).exists()
+            for number, group in enumerate(plan.GROUPS)
+            if asked & set(group) and not world.gold_folder(self.work, number).exists()
         ]
         if self.data is not None:
             trainings += [
@@ -104,12 +122,15 @@ class Bench:
 
     def _run(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         """The rows of every job, from its file where it has run before."""
-        paths = [self.work / "rows" / f"{job.key()}.json" for job in jobs]
+        paths = [self._file(job) for job in jobs]
         open_jobs = [(j, p) for j, p in zip(jobs, paths, strict=True) if not p.exists()]
         calls = [partial(_work, self.work, self.data, job, path) for job, path in open_jobs]
         labels = [f"{job.method} {job.variant} {job.targets[0]}" for job, _ in open_jobs]
         self._each(calls, labels)
         return [row for path in paths for row in json.loads(path.read_text(encoding="utf-8"))]
+
+    def _file(self, job: Job) -> Path:
+        return self.work / "rows" / f"{job.key()}.json"
 
     def _each(self, calls: Sequence[Callable[[], None]], labels: Sequence[str]) -> None:
         if not calls:
@@ -155,13 +176,13 @@ def _start() -> None:
 
 
 @lru_cache(maxsize=1)
-def _world(work: Path, data: Path | None, suite: str) -> Any:
+def _world(work: Path, data: Path | None, kind: str) -> Any:
     from razor.bench import world
 
-    if suite == "faces":
+    if kind == "faces":
         assert data is not None
         return world.faces(work, data)
-    drawn = world.DEVELOPMENT if suite == "tuning" else world.COMPARISON
+    drawn = {"tuning": DEVELOPMENT, "small": SMALL}.get(kind, COMPARISON)
     return world.reference(work, drawn)
 
 
@@ -169,8 +190,12 @@ def _work(work: Path, data: Path | None, job: Job, path: Path) -> None:
     from razor.bench.runs import run
 
     # One world for all suites of one kind: making it costs seconds.
-    kind = job.suite if job.suite in ("faces", "tuning") else "clip"
-    rows = run(_world(work, data, kind), job)
+    kind = job.suite if job.suite in ("faces", "tuning") else "small" if job.small else "clip"
+    _write(path, run(_world(work, data, kind), job))
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """In one step, so that a stop leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial_file = path.with_suffix(f".{os.getpid()}")
     partial_file.write_text(json.dumps(rows) + "\n", encoding="utf-8")

@@ -91,7 +91,7 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         "for changes the widest of a run. "
         "For medians: bootstrap over runs. A single run keeps its own interval over pictures.",
     ]
-    lines += _failures(rows)
+    lines += [*_failures(rows), *_taken_over(rows)]
     if 1 < len(targets) < FEW_TARGETS:
         lines.append(
             f"- A bootstrap over only {len(targets)} targets is too narrow: a look, no evidence."
@@ -118,6 +118,18 @@ def _failures(rows: Sequence[Row]) -> list[str]:
         return []
     found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     return [f"- Runs that diverged and are in no mean: {found}."]
+
+
+def _taken_over(rows: Sequence[Row]) -> list[str]:
+    """How many rows an earlier document gave."""
+    taken = [row for row in rows if row.get("taken_over")]
+    if not taken:
+        return []
+    gold = sum(row.get("method") == "gold" for row in taken)
+    return [
+        f"- Taken over from an earlier document, not run again: {gold} gold rows and "
+        f"{len(taken) - gold} of tuning. No cost is among them."
+    ]
 
 
 def _seeds(rows: Sequence[Row]) -> str:
@@ -149,6 +161,7 @@ def _comparison(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
         _uneven(rows),
         tables.main(rows, "clip"),
         tables.pictures(rows, "clip"),
+        _as_published(rows),
         _picture(drawn, plots.PARETO, "forgetting against keeping, one point per method"),
     )
     yield _section(
@@ -182,6 +195,17 @@ def _comparison(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
         "worse end of the interval does not.",
         tables.reached(found),
     )
+
+
+def _as_published(rows: Sequence[Row]) -> str:
+    """What SLUG's published setting gives, where the table shows a better one."""
+    picked = figures.chosen(rows, "clip", "slug", figures.PUBLISHED)
+    if not picked:
+        return ""
+    means = ", ".join(
+        f"{key} {tables.cell(figures.mean_of(picked, after, key))}" for key in goals.COMPARED
+    )
+    return f"SLUG with its published setting, on {len(picked)} targets: {means}."
 
 
 def _uneven(rows: Sequence[Row]) -> str:

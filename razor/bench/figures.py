@@ -20,6 +20,9 @@ from razor import statistics
 
 Row = Mapping[str, Any]
 
+#: Variant of a rival with the setting of its paper, where its grid holds a better one.
+PUBLISHED = "published"
+
 SEED, RESAMPLES = 0, 2000
 DECIMALS = 4
 METHODS = ("base", "razor", "slug", "ga", "ft", "gaft", "salun", "ssd", "gold")

@@ -10,6 +10,7 @@ from typing import Any
 
 from api_schemas.methods import Ascent, Method, Razor, Salun, Slug, Ssd
 from api_schemas.requests import Probe
+from razor.bench.figures import PUBLISHED
 from razor.reference.people import PEOPLE
 
 #: Four people who are no neighbours of each other; the shipped gold model never knew them.
@@ -50,6 +51,23 @@ RIVALS: Mapping[str, Method] = {
 
 
 @dataclass(frozen=True)
+class Drawings:
+    """Which drawings a world is made of: folder seeds that no training saw, and how many."""
+
+    samples: int
+    probes: int
+    retain: int
+    probed: int = 40  # pictures of the target beyond the request's, to measure with
+    retained: int = 28  # of each name
+
+
+#: What methods were developed and are tuned on, and what is drawn for the comparison alone.
+DEVELOPMENT, COMPARISON = Drawings(2, 3, 4), Drawings(6, 7, 8)
+#: For a look within minutes.
+SMALL = Drawings(6, 7, 8, probed=20, retained=14)
+
+
+@dataclass(frozen=True)
 class Job:
     """One run. Most give one row; a request for several targets gives one for each."""
 
@@ -60,6 +78,7 @@ class Job:
     variant: str = ""
     params: Method | None = None  # None for gold, which edits nothing
     probes: tuple[Probe, ...] = tuple(Probe)  # attacks, where any are tried
+    small: bool = False  # fewer pictures, for a quick look
 
     def key(self) -> str:
         """Names the job by everything that decides its result, so that a changed one runs anew."""
@@ -72,6 +91,7 @@ class Job:
             self.variant,
             params,
             self.probes,
+            self.small,
         ]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         words = [self.suite, self.method, self.variant, self.targets[0], str(self.seed)]
@@ -99,6 +119,14 @@ def pairs(targets: Sequence[str], slug: Method, seed: int) -> list[Job]:
         Job("clip", method, (target,), seed, params=params)
         for target in targets
         for method, params in (("slug", slug), ("razor", Razor()))
+    ]
+
+
+def published(targets: Sequence[str]) -> list[Job]:
+    """SLUG as published where another setting was the best of its grid: for figures and costs."""
+    return [
+        Job("clip", "slug", (target,), variant=PUBLISHED, params=Slug(), probes=())
+        for target in targets
     ]
 
 

@@ -30,6 +30,8 @@ from razor.unlearn import Run, Task, unlearn
 
 Row = dict[str, Any]
 
+#: The run whose similarities of classes are drawn.
+SHOWN = Job("clip", "razor", (QUICK[0],), params=Razor(), probes=())
 #: Whose robustness is tried, with the first seed; that of the others is not, to save hours.
 TRIED = ("razor", "slug")
 
@@ -54,7 +56,7 @@ def run(world: World, job: Job) -> list[Row]:
         {**_head(job, target), **_figures(found.report, number)}
         for number, target in enumerate(job.targets)
     ]
-    if replace(job, probes=()) == Job("clip", "razor", (QUICK[0],), params=Razor(), probes=()):
+    if replace(job, probes=(), small=False) == SHOWN:
         rows[0]["similarity"] = _similarity(world.family, materials[0], found)
     return rows
 

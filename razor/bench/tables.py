@@ -121,14 +121,16 @@ def pictures(rows: Sequence[Row], suite: str) -> str:
 def costs(rows: Sequence[Row]) -> str:
     """Medians over runs; the largest share and patch beside them."""
     slug = figures.numbers(figures.chosen(rows, "clip", "slug"), "seconds")
+    compared = {title(name): picked for name, (picked, _) in figures.subjects(rows, "clip").items()}
+    compared["SLUG, published setting"] = figures.chosen(rows, "clip", "slug", figures.PUBLISHED)
     lines = []
-    for method, (picked, _) in figures.subjects(rows, "clip").items():
-        if method in ("base", "gold"):
+    for name, picked in compared.items():
+        if name in ("base", "gold") or not picked:
             continue
         seconds = figures.numbers(picked, "seconds")
         lines.append(
             [
-                title(method),
+                name,
                 str(len(picked)),
                 cell(figures.median(seconds)),
                 cell(figures.median_ratio(seconds, slug), 2),

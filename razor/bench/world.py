@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from api_schemas.concepts import Target
-from razor.bench.plan import GROUPS, QUICK, groups_of
+from razor.bench.plan import COMPARISON, GROUPS, QUICK, Drawings, groups_of
 from razor.families import clip
 from razor.material import Asked, Material, Shelf, assemble, assemble_all, read_shelf
 from razor.reference import captions, drawings, folders, people
@@ -17,21 +17,8 @@ from razor.reference.clip import SIZE, shipped_clip, shipped_gold, train_clip
 from razor.reference.pictures import load_pictures, split_pictures
 from razor.retain import read_retain_set
 
-#: Pictures of a request, further ones to measure with, and retained ones of each name.
-SAMPLES, PROBES, RETAIN_PER_NAME = 8, 40, 28
-
-
-@dataclass(frozen=True)
-class Drawings:
-    """Which drawings a world is made of: folder seeds that no training saw."""
-
-    samples: int
-    probes: int
-    retain: int
-
-
-#: What methods were developed and are tuned on, and what is drawn for the comparison alone.
-DEVELOPMENT, COMPARISON = Drawings(2, 3, 4), Drawings(6, 7, 8)
+#: Pictures of a request.
+SAMPLES = 8
 
 #: Training steps on a folder of faces: it is a twentieth of the drawings.
 FACES_STEPS = 400
@@ -74,9 +61,9 @@ def reference(work: Path, drawn: Drawings = COMPARISON) -> World:
 
 def retain_folder(work: Path, drawn: Drawings) -> Path:
     """The drawings that are to be kept, drawn once."""
-    folder = work / f"retain-{drawn.retain}"
+    folder = work / f"retain-{drawn.retain}-{drawn.retained}"
     if not folder.exists():
-        folders.write_folder(folder, people.NAMES, RETAIN_PER_NAME, drawn.retain)
+        folders.write_folder(folder, people.NAMES, drawn.retained, drawn.retain)
     return folder
 
 
@@ -150,7 +137,7 @@ def _asked(drawn: Drawings, name: str) -> Asked:
     return Asked(
         Target(name=name, descriptions=(f"someone with {looks}",)),
         [_png(name, drawn.samples, number) for number in range(SAMPLES)],
-        [_png(name, drawn.probes, number) for number in range(PROBES)],
+        [_png(name, drawn.probes, number) for number in range(drawn.probed)],
     )
 
 

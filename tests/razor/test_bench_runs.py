@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,28 @@ def test_a_landed_row_is_found_again(tmp_path: Path) -> None:
             again, m, _, _ = row["metrics"][key][moment]
             assert m == n
             assert again == pytest.approx(value, abs=12 if key == "M3" else 5), key
+
+
+def test_only_what_times_nothing_is_taken_from_an_earlier_document(tmp_path: Path) -> None:
+    gold, setting = Job("clip", "gold", ("Mara Venn",)), Job("tuning", "slug", ("Mara Venn",))
+    edit = Job("clip", "slug", ("Mara Venn",), params=Slug())
+    setting = replace(setting, variant="1", params=Slug(layers=3))
+    landed = [
+        {**runs._head(replace(job, variant=""), "Mara Venn"), "from": "the document"}
+        for job in (gold, setting, edit)
+    ]
+    document = tmp_path / "clip.json"
+    document.write_text(json.dumps(landed))
+    bench = Bench(tmp_path, 1, quiet, earlier=document)
+    changed = replace(setting, params=Slug(layers=6))
+    bench._take_over([gold, setting, edit, changed])
+    assert [bench._file(job).exists() for job in (gold, setting, edit, changed)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    (row,) = bench._run([setting])
+    assert row["from"] == "the document"
+    assert row["variant"] == "1"
+    assert row["taken_over"]

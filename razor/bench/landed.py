@@ -1,0 +1,31 @@
+"""Rows of an earlier document, in place of runs that take hours and time nothing.
+
+A gold model is a training of its own, and a setting of a grid is judged by what it did to select
+pictures: neither figure depends on what else the machine did. Rows with costs are never taken: a
+cost is compared within one run of the benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from razor.bench.plan import Job, named
+
+Row = dict[str, Any]
+
+
+def taken_over(rows: Sequence[Row], job: Job) -> Row | None:
+    """The earlier row of the same method, target, seed and parameters; None where it is to be run.
+
+    Nothing here sees whether the code has changed since: whoever changes how gold or a rival is
+    run or measured starts without an earlier document.
+    """
+    if job.suite != "tuning" and (job.suite, job.method) != ("clip", "gold"):
+        return None
+    wanted = (job.suite, job.method, job.targets[0], job.seed, named(job.params))
+    for row in rows:
+        found = (row["suite"], row["method"], row["target"], row["seed"], row["params"])
+        if found == wanted:
+            return {**row, "variant": job.variant, "taken_over": True}
+    return None
