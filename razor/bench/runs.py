@@ -65,7 +65,7 @@ def _unlearn(
     family: clip.Clip, materials: Sequence[Material], job: Job, probes: tuple[Probe, ...] = ()
 ) -> Run:
     assert job.params is not None
-    task = Task("bench", 0, job.params, GateThresholds(), job.seed, probes=probes)
+    task = Task("bench", 0, job.params, GateThresholds(), job.seed, False, probes, True)
     return unlearn(family, materials, task, quiet)
 
 

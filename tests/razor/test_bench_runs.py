@@ -113,7 +113,8 @@ def test_a_landed_row_is_found_again(tmp_path: Path) -> None:
         if (row["suite"], row["method"], row["target"], row["seed"]) == ("clip", "razor", name, 0)
     )
     base = world.reference(tmp_path)
-    (row,) = runs.run(base, Job("clip", "razor", (name,), params=Razor(**landed["params"])))
+    params = Razor(**landed["params"])
+    (row,) = runs.run(base, Job("clip", "razor", (name,), params=params, probes=()))
     assert [unit for unit, _ in row["edited"]] == [unit for unit, _ in landed["edited"]]
     for key, figures in landed["metrics"].items():
         for moment in ("before", "after"):

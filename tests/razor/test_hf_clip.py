@@ -144,7 +144,8 @@ def test_a_run_finds_the_same_units_and_its_patch_fits_this_folder_only(
     reference: clip.Clip, converted: clip.Clip, gather: Callable[..., Material], tmp_path: Path
 ) -> None:
     material = gather(PERSON)
-    found, expected = run(converted, material), run(reference, material, dry_run=True)
+    found = run(converted, material, Razor(rounds=1))
+    expected = run(reference, material, dry_run=True)
     ours = {score.unit: score.score for score in found.report.scores}
     for score in expected.report.scores:
         assert ours[score.unit] == pytest.approx(score.score, rel=0.02, abs=1e-5)

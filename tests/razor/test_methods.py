@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from api_schemas import methods
 from api_schemas.concepts import Target
 from api_schemas.families import Family as FamilyName
+from api_schemas.shelf import GateThresholds
 from razor import catalog, seeding, zero_shot
-from razor.errors import Cancelled
+from razor.errors import Cancelled, EditDiverged
 from razor.families import clip
 from razor.families.clip_fit import ClipFit
 from razor.families.clip_gauge import ClipGauge
@@ -29,6 +30,7 @@ from razor.methods.training import Loop, copied, forget_gradient
 from razor.patching import DTYPES, Snapshot, tensor_bytes
 from razor.protocols import Reading, Trace
 from razor.reference import people
+from razor.unlearn import Task, unlearn
 from tests.conftest import SAMPLE_SEED, UNSEEN_SEED
 from tests.razor.conftest import quiet, run
 
@@ -451,3 +453,28 @@ def test_the_cached_gradient_is_a_mean_of_draws(bench: Bench) -> None:
         for _ in range(4)
     ]
     assert torch.allclose(found[name], torch.stack(list(parts)).mean(dim=0), atol=1e-7)
+
+
+def test_an_edit_towards_the_name_is_an_error_unless_it_is_to_be_measured(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service never publishes one; a comparison counts it like any other."""
+
+    class Backwards:
+        @torch.no_grad()
+        def edit(self, family: Any, fit: Any, gauge: Any, rng: Any, *_: Any, **__: Any) -> Trace:
+            name = bench.matrices()[0]
+            with torch.enable_grad():
+                gradient = forget_gradient(family, fit, [name], rng)[name]
+            parameter = dict(family.model.named_parameters())[name]
+            parameter -= 0.02 * gradient * parameter.norm() / gradient.norm()
+            unit = next(u for u in family.units() if u.kind == "matrix" and name in str(u.regions))
+            return Trace((), {unit.name: 0})
+
+    monkeypatch.setattr("razor.unlearn.catalog.method", lambda _: Backwards())
+    task = Task("reference-clip", 0, SHORT["ga"], GateThresholds(), 0)
+    with pytest.raises(EditDiverged, match="nearer"):
+        unlearn(bench.family, [bench.material], task, quiet)
+    found = unlearn(bench.family, [bench.material], replace(task, any_direction=True), quiet)
+    (moved,) = [metric for metric in found.report.metrics if metric.id == "M2"]
+    assert moved.change.value > 0
