@@ -232,17 +232,19 @@ class Trace:
     chosen: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Workpiece:
+    """What a method edits, what it learns from, what judges it, and who is told of its progress."""
+
+    family: Family
+    fit: Fit
+    gauge: Gauge
+    rng: torch.Generator
+    tick: Tick
+
+
 class Method(Protocol):
     """A way to unlearn."""
 
-    def edit(
-        self,
-        family: Family,
-        fit: Fit,
-        gauge: Gauge,
-        rng: torch.Generator,
-        tick: Tick,
-        *,
-        dry_run: bool = False,
-    ) -> Trace:
+    def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
         """Change the model's weights in place; with ``dry_run`` only score its units."""

@@ -35,7 +35,7 @@ from razor.families.network import tensors_on_disk
 from razor.material import Material
 from razor.patching import Change, Snapshot
 from razor.probes import zero_shot
-from razor.protocols import Score, Seen, Tick, Trace
+from razor.protocols import Score, Seen, Tick, Trace, Workpiece
 from razor.serialize import Located
 
 TEXT_ONLY = (
@@ -132,9 +132,8 @@ def _run(
             rng = seeding.generator(task.seed, "method")
             method = catalog.method(task.method)
             assert subject.gauge is not None
-            subject.trace = method.edit(
-                family, subject.fit, subject.gauge, rng, tick, dry_run=task.dry_run
-            )
+            work = Workpiece(family, subject.fit, subject.gauge, rng, tick)
+            subject.trace = method.edit(work, dry_run=task.dry_run)
     with clock.phase("evaluate"):
         tick("evaluate", 0.0, {})
         snapshot.round_to_checkpoint()

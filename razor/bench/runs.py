@@ -25,6 +25,7 @@ from razor.gradients import parameters_of
 from razor.material import Earlier, Material, assemble, forgotten_before
 from razor.patching import DTYPES
 from razor.probes import zero_shot as measures
+from razor.protocols import Workpiece
 from razor.serialize import Located
 from razor.unlearn import Run, Task, unlearn
 
@@ -122,7 +123,7 @@ def _tuned(world: World, job: Job) -> Row:
         gauge = ClipGauge(family, material, fit.neighbours, job.seed)
         rng = seeding.generator(job.seed, "method")
         try:
-            catalog.method(job.params).edit(family, fit, gauge, rng, quiet)
+            catalog.method(job.params).edit(Workpiece(family, fit, gauge, rng, quiet))
             regret = gauge.read().regret()
         finally:
             with torch.no_grad():

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from api_schemas import methods
 from razor.gradients import Gradients, mean_gradient, parameters_of
 from razor.methods.training import Loop, Term
-from razor.protocols import Family, Fit, Gauge, Tick, Trace
+from razor.protocols import Trace, Workpiece
 
 
 @dataclass(frozen=True)
@@ -24,17 +22,9 @@ class Ascent:
 
     params: methods.Ascent
 
-    def edit(
-        self,
-        family: Family,
-        fit: Fit,
-        gauge: Gauge,
-        rng: torch.Generator,
-        tick: Tick,
-        *,
-        dry_run: bool = False,
-    ) -> Trace:
+    def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
         """Train every matrix; with ``dry_run`` only name them. There are no scores."""
+        family, fit, rng = work.family, work.fit, work.rng
         units = [unit for unit in family.units() if unit.kind == "matrix"]
         names = parameters_of(units)
         trace = Trace((), {unit.name: 0 for unit in units})
@@ -51,6 +41,6 @@ class Ascent:
 
         terms: dict[str, list[Term]] = {"ga": [forgets], "ft": [keeps], "gaft": [forgets, keeps]}
         p = self.params
-        loop = Loop(family, names, gauge, tick, p.learning_rate, p.steps, p.read_every)
+        loop = Loop(family, names, work.gauge, work.tick, p.learning_rate, p.steps, p.read_every)
         loop.run(terms[p.method])
         return trace

@@ -15,7 +15,7 @@ from torch import Tensor
 from api_schemas import methods
 from razor import scoring
 from razor.gradients import Gradients, mean_gradient, parameters_of, restrict
-from razor.protocols import Batch, Family, Fit, Gauge, Reading, Score, Tick, Trace, Unit
+from razor.protocols import Batch, Reading, Score, Trace, Unit, Workpiece
 from razor.search import Found, largest_stable_step
 
 #: Steps that only repair: how many at most, and how much shorter each is than the one before.
@@ -30,20 +30,11 @@ class Razor:
 
     params: methods.Razor
 
-    def edit(
-        self,
-        family: Family,
-        fit: Fit,
-        gauge: Gauge,
-        rng: torch.Generator,
-        tick: Tick,
-        *,
-        dry_run: bool = False,
-    ) -> Trace:
+    def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
         """Score, select, update, grow; with ``dry_run`` score and select only."""
-        run = _Run(self.params, family, fit, gauge, rng, tick)
-        tick("score", 0.0, {})
-        scores = run.score(family.units())
+        run = _Run(self.params, work)
+        work.tick("score", 0.0, {})
+        scores = run.score(work.family.units())
         starts = [units for units in map(run.choose, run.pools(scores)) if units]
         if dry_run or not starts:
             first = starts[0] if starts else []
@@ -54,15 +45,12 @@ class Razor:
 @dataclass
 class _Run:
     params: methods.Razor
-    family: Family
-    fit: Fit
-    gauge: Gauge
-    rng: torch.Generator
-    tick: Tick
+    work: Workpiece
     lengths: dict[str, float] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.family, self.fit, self.gauge = self.work.family, self.work.fit, self.work.gauge
         self.weights: dict[str, Tensor] = dict(self.family.model.named_parameters())
         self.budget = self.params.max_share * sum(w.numel() for w in self.weights.values())
 
@@ -190,7 +178,7 @@ class _Run:
     def _report(self, number: int, step: int, reading: Reading) -> None:
         total = self.params.steps * (self.params.rounds + 1)
         share = (number * self.params.steps + step) / total
-        self.tick("edit", share, {"accuracy": reading.accuracy, "harm": reading.harm})
+        self.work.tick("edit", share, {"accuracy": reading.accuracy, "harm": reading.harm})
 
     def _measure_steps(
         self, chosen: Sequence[Unit], directions: Mapping[str, Tensor], now: Reading
@@ -242,7 +230,7 @@ class _Run:
     def _directions(self, names: Sequence[str], *, forget: bool) -> dict[str, Tensor]:
         """-( -lambda_f * rho * g_f + g_r + lambda_m * g_m ), each term on weights as they stand."""
         p = self.params
-        pair = self.fit.retain_batch(self.rng)
+        pair = self.fit.retain_batch(self.work.rng)
 
         def keep(batch: Batch) -> Tensor:
             retain, mismatch = self.family.kept_losses(batch)
@@ -255,7 +243,7 @@ class _Run:
         return {name: p.lambda_forget * p.rho * gone[name] - kept[name] for name in names}
 
     def _forget_gradient(self, names: Sequence[str]) -> Gradients:
-        batch = self.fit.forget_batch(self.rng, by_name=self.params.anchor == "name")
+        batch = self.fit.forget_batch(self.work.rng, by_name=self.params.anchor == "name")
         return mean_gradient(self.family.model, names, self.family.forget_loss, [batch])
 
     def _copy(self, names: Sequence[str]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from api_schemas import methods
 from razor.gradients import Gradients, mean_gradient, parameters_of
 from razor.methods.training import Loop, copied, forget_gradient
-from razor.protocols import Family, Fit, Gauge, Tick, Trace
+from razor.protocols import Trace, Workpiece
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,13 @@ class Salun:
 
     params: methods.Salun
 
-    def edit(
-        self,
-        family: Family,
-        fit: Fit,
-        gauge: Gauge,
-        rng: torch.Generator,
-        tick: Tick,
-        *,
-        dry_run: bool = False,
-    ) -> Trace:
+    def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
         """Train the masked weights; with ``dry_run`` only name the matrices that hold them.
 
         Weights outside the mask keep every bit, also between steps.
         """
-        tick("score", 0.0, {})
+        family, fit, rng = work.family, work.fit, work.rng
+        work.tick("score", 0.0, {})
         p = self.params
         units = [unit for unit in family.units() if unit.kind == "matrix"]
         names = parameters_of(units)
@@ -67,7 +59,7 @@ class Salun:
             for name, tensor in weights.items():  # AdamW's decay moves weights without a gradient
                 tensor.copy_(torch.where(masks[name], tensor, start[name]))
 
-        loop = Loop(family, names, gauge, tick, p.learning_rate, p.steps, p.read_every)
+        loop = Loop(family, names, work.gauge, work.tick, p.learning_rate, p.steps, p.read_every)
         loop.run([renamed], restore)
         return trace
 

@@ -23,7 +23,7 @@ from api_schemas import methods
 from razor import scoring
 from razor.gradients import parameters_of, restrict
 from razor.methods.training import figures, forget_gradient
-from razor.protocols import Family, Fit, Gauge, Reading, Score, Tick, Trace, Unit
+from razor.protocols import Reading, Score, Trace, Unit, Workpiece
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,15 @@ class Slug:
 
     params: methods.Slug
 
-    def edit(
-        self,
-        family: Family,
-        fit: Fit,
-        gauge: Gauge,
-        rng: torch.Generator,
-        tick: Tick,
-        *,
-        dry_run: bool = False,
-    ) -> Trace:
+    def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
         """Edit the one matrix whose best step is best; with ``dry_run`` name the first tried."""
+        family, fit, gauge, tick = work.family, work.fit, work.gauge, work.tick
         tick("score", 0.0, {})
         p = self.params
         units = [unit for unit in family.units() if unit.kind == "matrix"]
         names = parameters_of(units)
         weights = dict(family.model.named_parameters())
-        forget = forget_gradient(family, fit, names, rng)
+        forget = forget_gradient(family, fit, names, work.rng)
         retain = fit.retain_gradient(names)
         scores = scoring.score(units, weights, forget, retain, alpha=0.0, eps=0.0)
         front = pareto(scores)[: p.layers]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from api_schemas import methods
 from razor.gradients import mean_gradient, parameters_of
-from razor.protocols import Batch, Family, Fit, Gauge, Tick, Trace
+from razor.protocols import Batch, Family, Tick, Trace, Workpiece
 
 #: What the concept is of all data. With it alpha means the same for every number of pictures; an
 #: alpha above its inverse dampens nothing.
@@ -29,17 +29,9 @@ class Ssd:
 
     params: methods.Ssd
 
-    def edit(
-        self,
-        family: Family,
-        fit: Fit,
-        gauge: Gauge,
-        rng: torch.Generator,
-        tick: Tick,
-        *,
-        dry_run: bool = False,
-    ) -> Trace:
+    def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
         """Dampen weights in every matrix; with ``dry_run`` only name the matrices concerned."""
+        family, fit, tick = work.family, work.fit, work.tick
         p = self.params
         units = [unit for unit in family.units() if unit.kind == "matrix"]
         names = parameters_of(units)

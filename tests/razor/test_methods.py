@@ -28,7 +28,7 @@ from razor.methods.slug import search
 from razor.methods.ssd import dampening
 from razor.methods.training import Loop, copied, forget_gradient
 from razor.patching import DTYPES, Snapshot, tensor_bytes
-from razor.protocols import Reading, Trace
+from razor.protocols import Reading, Trace, Workpiece
 from razor.reference import people
 from razor.unlearn import Task, unlearn
 from tests.conftest import SAMPLE_SEED, UNSEEN_SEED
@@ -70,9 +70,8 @@ class Bench:
     ) -> Trace:
         rng = seeding.generator(seed, "method")
         method = catalog.method(params)
-        return method.edit(
-            family or self.family, self.fit, gauge or self.gauge, rng, quiet, dry_run=dry_run
-        )
+        work = Workpiece(family or self.family, self.fit, gauge or self.gauge, rng, quiet)
+        return method.edit(work, dry_run=dry_run)
 
     def matrices(self) -> tuple[str, ...]:
         return parameters_of(unit for unit in self.family.units() if unit.kind == "matrix")
@@ -462,10 +461,11 @@ def test_an_edit_towards_the_name_is_an_error_unless_it_is_to_be_measured(
 
     class Backwards:
         @torch.no_grad()
-        def edit(self, family: Any, fit: Any, gauge: Any, rng: Any, *_: Any, **__: Any) -> Trace:
+        def edit(self, work: Workpiece, *, dry_run: bool) -> Trace:
+            family = work.family
             name = bench.matrices()[0]
             with torch.enable_grad():
-                gradient = forget_gradient(family, fit, [name], rng)[name]
+                gradient = forget_gradient(family, work.fit, [name], work.rng)[name]
             parameter = dict(family.model.named_parameters())[name]
             parameter -= 0.02 * gradient * parameter.norm() / gradient.norm()
             unit = next(u for u in family.units() if u.kind == "matrix" and name in str(u.regions))
