@@ -19,6 +19,19 @@ WORDS = {
     "heads off": "Without heads as units",
 }
 
+#: What the paper's parts were worth to it: points on M1, M4 and M5 with the part off, less those of
+#: the whole (CLIP on CIFAR-10, arXiv 2603.14819, table 7, as quoted in public notes on it). Neither
+#: n nor an interval is known. Heads were not switched off there.
+PUBLISHED = {
+    "no retain": {"M1": 0.22, "M4": -7.0, "M5": -1.0},
+    "no mismatch": {"M1": 0.75, "M4": -1.0, "M5": 0.0},
+    "no forget": {"M1": 43.5, "M4": -3.0, "M5": -1.0},
+    "no selection": {"M1": -1.5, "M4": -11.0, "M5": -4.0},
+    "no growth": {"M1": 0.5, "M4": -0.18, "M5": 0.0},
+}
+#: Points from which on a published figure says a direction; below, it says that nothing moves.
+MOVES = 0.5
+
 Key = tuple[str, int]
 
 
@@ -49,6 +62,37 @@ def remarks(rows: Sequence[Row]) -> list[str]:
             words = WORDS.get(name, f'With "{name}"')
             found.append(f"{words}, {', '.join(moves)}; n = {targets} targets.")
     return found
+
+
+def against_paper(rows: Sequence[Row]) -> str:
+    """Part by part whether our figures move as the paper's do; empty without variants of it."""
+    default = _default(rows)
+    lines = []
+    for name, picked in _variants(rows).items():
+        for key, published in PUBLISHED.get(name, {}).items():
+            ours = _paired(picked, default, key)
+            if ours is not None:
+                found = f"{tables.signed(ours.value)} ({_interval(ours)})"
+                lines.append(
+                    [name, key, tables.signed(published, 2), found, _agrees(published, ours)]
+                )
+    if not lines:
+        return ""
+    return tables.markdown(["variant", "figure", "paper", "here", "the same way"], lines)
+
+
+def _agrees(published: float, ours: Estimate) -> str:
+    """``yes``, ``no``, or ``not clearly`` where our interval leaves the direction open."""
+    moves = ours.low > 0 or ours.high < 0
+    if abs(published) < MOVES:
+        return "yes, neither moves" if not moves or abs(ours.value) < MOVES else "no, ours moves"
+    if not moves:
+        return "not clearly"
+    return "yes" if (ours.value > 0) == (published > 0) else "no"
+
+
+def _interval(change: Estimate) -> str:
+    return f"{tables.number(change.low)} to {tables.number(change.high)}"
 
 
 def _default(rows: Sequence[Row]) -> dict[Key, Row]:
@@ -87,9 +131,8 @@ def _move(change: Estimate) -> str:
     size = f"{word} by {abs(change.value):.1f} points"
     if math.isnan(change.low):
         return size
-    interval = f"{tables.number(change.low)} to {tables.number(change.high)}"
     unclear = ", not clearly" if change.low <= 0 <= change.high else ""
-    return f"{size} ({interval}{unclear})"
+    return f"{size} ({_interval(change)}{unclear})"
 
 
 def _line(name: str, rows: Sequence[Row]) -> list[str]:

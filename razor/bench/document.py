@@ -268,12 +268,24 @@ def _parts(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
             "targets and seeds.",
             ablations.table(rows),
             remarks,
+            *_published_ablations(rows),
         )
     if plots.SCORES in drawn:
         yield _section(
             "What is scored and chosen",
             _picture(drawn, plots.SCORES, "mean score of each unit; numbers: how often chosen"),
         )
+
+
+def _published_ablations(rows: Sequence[Row]) -> Iterator[str]:
+    compared = ablations.against_paper(rows)
+    if compared:
+        yield (
+            "Do the parts matter as they do in the paper? Points with the part off less points of "
+            "the whole; paper: CLIP on CIFAR-10, other data and measures, so only directions "
+            f"compare. Below {ablations.MOVES:g} points the paper's figure counts as no movement."
+        )
+        yield compared
 
 
 def _requests(rows: Sequence[Row]) -> Iterator[str]:

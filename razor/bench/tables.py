@@ -76,6 +76,12 @@ def number(value: float, digits: int = 1) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """Rounded, with a plus before what rises."""
+    text = number(value, digits)
+    return f"+{text}" if float(text) > 0 else text
+
+
 def main(rows: Sequence[Row], suite: str) -> str:
     """Means over targets, one row per method, base first and gold last."""
     subjects = figures.subjects(rows, suite)

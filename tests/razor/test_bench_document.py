@@ -466,6 +466,32 @@ def test_ablations_without_their_own_default_use_the_main_rows() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [(-7.0, "yes"), (5.0, "no"), (0.0, "not clearly")],
+    ids=["as in the paper", "the other way", "standing still"],
+)
+def test_directions_are_compared_with_the_paper(moved: float, words: str) -> None:
+    """The paper's M4 falls without the retain term, and its M1 hardly moves."""
+    rows = []
+    for number, name in enumerate("ABCDE"):
+        own = shaken(GOOD, number)
+        rows.append(made("razor", name, own, suite="ablation"))
+        off = {**own, "M4": own["M4"] + moved * (1 + number / 10)}
+        rows.append(made("razor", name, off, suite="ablation", variant="no retain"))
+    lines = [line for line in ablations.against_paper(rows).splitlines() if "no retain" in line]
+    assert [line.split("|")[-2].strip() for line in lines] == [
+        "yes, neither moves",
+        words,
+        "not clearly",
+    ]
+
+
+def test_parts_that_the_paper_left_on_are_not_compared() -> None:
+    rows = [made("razor", "A", GOOD), made("razor", "A", BAD, suite="ablation", variant="x")]
+    assert ablations.against_paper(rows) == ""
+
+
 def test_an_edge_of_a_grid_is_named(tmp_path: Path) -> None:
     assert "GA: learning_rate 1e-05 is at the edge of its grid." in written(comparison(), tmp_path)
 
