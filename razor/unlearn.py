@@ -8,7 +8,7 @@ on a fresh one, bit for bit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -128,11 +128,12 @@ def _run(
         known = [subject for subject in subjects if subject.gauge is not None]
         earlier = _observe_earlier(family, materials[0]) if known else []
     with clock.phase("edit"):
-        for subject in known:
+        for place, subject in enumerate(known):
             rng = seeding.generator(task.seed, "method")
             method = catalog.method(task.method)
             assert subject.gauge is not None
-            work = Workpiece(family, subject.fit, subject.gauge, rng, tick)
+            told = _one_of(tick, place, len(known))
+            work = Workpiece(family, subject.fit, subject.gauge, rng, told)
             subject.trace = method.edit(work, dry_run=task.dry_run)
     with clock.phase("evaluate"):
         tick("evaluate", 0.0, {})
@@ -254,6 +255,20 @@ def _roles(materials: Sequence[Material]) -> DataRoles:
             "target_digest": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
         }
     )
+
+
+def _one_of(tick: Tick, place: int, several: int) -> Tick:
+    """Tells of one target's edit as its part of the edits of all."""
+
+    def told(phase: str, fraction: float, figures: Mapping[str, float]) -> None:
+        if phase == "edit":
+            tick("edit", (place + fraction) / several, figures)
+        elif place == 0:
+            tick(phase, fraction, figures)
+        else:  # scoring a later target: the run as a whole has been editing for long
+            tick("edit", place / several, figures)
+
+    return told
 
 
 def _check_direction(metrics: Sequence[MetricResult]) -> None:

@@ -256,8 +256,14 @@ def both(
     probes = tuple(probe for probe in Probe if probe is not Probe.RELEARN)
     task = Task("reference-clip", 0, Razor(), GateThresholds(), 0, probes=probes)
     before = state(reference)
-    found = unlearn(reference, materials, task, quiet)
+    ticks: list[tuple[str, float]] = []
+    found = unlearn(reference, materials, task, lambda p, f, _: ticks.append((p, f)))
     assert state(reference) == before
+    edits = [fraction for phase, fraction in ticks if phase == "edit"]
+    assert edits == sorted(edits), "progress fell back when the second target began"
+    assert max(edits) > 0.5 > min(edits)
+    phases = [phase for phase, _ in ticks]
+    assert "score" not in phases[phases.index("edit") :]
     return materials, found
 
 
