@@ -38,6 +38,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         'razor reference train clip gold --without "Mara Venn"',
         "razor reference train clip mine --data my-pictures",
     ),
+    "reference train diffusion": (
+        "razor reference train diffusion",
+        'razor reference train diffusion gold --without "Mara Venn"',
+    ),
     "bench clip": (
         "razor bench clip --quick",
         "razor bench clip --out docs/results --data FACES",

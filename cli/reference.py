@@ -51,6 +51,32 @@ def train_clip(
     say(f"wrote {out}")
 
 
+@train.command("diffusion", epilog=epilog("reference train diffusion"))
+def train_diffusion(
+    out: Annotated[Path, typer.Argument(help="New pipeline folder, readable by diffusers.")] = Path(
+        "reference-diffusion"
+    ),
+    *,
+    seed: Annotated[int, typer.Option(help="Initial weights, batches and noise.")] = 0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave somebody out, for a pipeline that never knew them; repeatable."),
+    ] = None,
+) -> None:
+    """Train a tiny Stable Diffusion and its judge from nothing."""
+    from razor.reference import diffusion
+
+    with Bar("training", steps=10) as bar:
+
+        def tick(phase: str, fraction: float, figures: dict[str, float]) -> None:
+            bar.show(fraction, f"{phase}, loss {figures['loss']:.3f}")
+
+        record = diffusion.train_diffusion(out, seed, tuple(without or ()), tick=tick)
+    for domain, judged in record.painted.items():
+        say(f"{domain}: recognised in {judged.percent:.1f} % of {judged.n} generated pictures")
+    say(f"wrote {out}")
+
+
 @commands.command("pictures", epilog=epilog("reference pictures"))
 def pictures(
     out: Annotated[Path, typer.Argument(help="New folder: PNG files and index.csv.")],

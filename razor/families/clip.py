@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from api_schemas.families import Family
-from razor import objectives
+from razor import heads, objectives
 from razor.errors import CheckpointInvalid
 from razor.families import hf_clip_layout, open_clip_layout
 from razor.families.network import Network, tensors_on_disk
-from razor.heads import head_units, matrices
 from razor.protocols import Unit
 
 T = TypeVar("T")
@@ -135,9 +134,7 @@ class Clip:
 
     def units(self) -> tuple[Unit, ...]:
         """The matrices and heads of every transformer layer of both towers."""
-        return tuple(
-            unit for layer in self.network.layers for unit in (*matrices(layer), *head_units(layer))
-        )
+        return tuple(unit for layer in self.network.layers for unit in heads.units(layer))
 
     def forget_loss(self, batch: ForgetBatch) -> Tensor:
         """Mean 1 - cos between the concept's pictures and the mean embedding of its prompts.

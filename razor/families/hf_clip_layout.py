@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, CLIPModel
 
 from razor.errors import CheckpointInvalid
 from razor.families.network import OPENAI_MEAN, OPENAI_STD, Network, triple, weight_files, whole
-from razor.heads import Layer
+from razor.heads import Layer, plain_layer
 from razor.pictures import Sizing
 
 CONFIG = "config.json"
@@ -92,7 +92,7 @@ def _layers(model: Any) -> list[Layer]:
                     "mlp.fc2",
                 )
             }
-            layers.append(Layer(tower, index, config.num_attention_heads, *regions.values()))
+            layers.append(plain_layer(tower, index, config.num_attention_heads, *regions.values()))
     return layers
 
 

@@ -20,7 +20,7 @@ from razor.families.network import (
     weight_files,
     whole,
 )
-from razor.heads import Layer
+from razor.heads import Layer, plain_layer
 from razor.pictures import Sizing
 
 CONFIG = "open_clip_config.json"
@@ -88,7 +88,7 @@ def _layers(model: nn.Module) -> list[Layer]:
             )
         )
         heads = int(block.attn.num_heads)
-        layers.append(Layer(tower, counts[tower], heads, query, key, value, out, up, down))
+        layers.append(plain_layer(tower, counts[tower], heads, query, key, value, out, up, down))
         counts[tower] += 1
     return layers
 

@@ -153,6 +153,11 @@ def written(rows: list[Row], out: Path) -> str:
     return (out / "clip.md").read_text(encoding="utf-8")
 
 
+def plain(rows: list[Row]) -> str:
+    """The document without its pictures, which take seconds to draw."""
+    return document.text(figures.tidy(rows), "razor bench clip --quick")
+
+
 def verdicts(rows: list[Row]) -> dict[str, str]:
     return {goal.figure: goal.reached for goal in goals.goals(figures.tidy(rows))}
 
@@ -255,10 +260,10 @@ def test_dominance_looks_at_common_targets_only() -> None:
     assert duel.razor_dominates
 
 
-def test_a_better_rival_is_said_to_dominate(tmp_path: Path) -> None:
+def test_a_better_rival_is_said_to_dominate() -> None:
     better = {**GOOD, "M1": 0.0, "M4": 98.5, "M5": 99.0, "M6": 98.0}
     rows = [made("razor", "A", GOOD), made("ga", "A", better)]
-    assert "RAZOR is dominated by GA." in written(rows, tmp_path)
+    assert "RAZOR is dominated by GA." in plain(rows)
 
 
 def test_equals_dominate_nobody() -> None:
@@ -330,12 +335,12 @@ def test_without_razor_nothing_is_reached() -> None:
     assert set(verdicts([]).values()) == {"not measured"}
 
 
-def test_a_failed_run_reaches_nothing(tmp_path: Path) -> None:
+def test_a_failed_run_reaches_nothing() -> None:
     """Leaving the run that diverged out of the means must not make them good."""
     rows = [row for row in comparison() if row["suite"] == "clip"]
     rows.append({"suite": "clip", "method": "razor", "variant": "", "target": "Z", "error": "up"})
     assert set(verdicts(rows).values()) == {"no, failed runs: 1"}
-    assert "diverged and are in no mean: clip RAZOR 1." in written(rows, tmp_path)
+    assert "diverged and are in no mean: clip RAZOR 1." in plain(rows)
 
 
 def test_weak_where_the_interval_misses() -> None:
@@ -391,9 +396,9 @@ SECTIONS = {
 }
 
 
-def test_sections_without_rows_are_left_out(tmp_path: Path) -> None:
+def test_sections_without_rows_are_left_out() -> None:
     rows = comparison()
-    whole = written(rows, tmp_path)
+    whole = plain(rows)
     for heading, suite in SECTIONS.items():
         assert f"## {heading}\n" in whole
         rest = [row for row in rows if row["suite"] != suite]
@@ -492,8 +497,8 @@ def test_parts_that_the_paper_left_on_are_not_compared() -> None:
     assert ablations.against_paper(rows) == ""
 
 
-def test_an_edge_of_a_grid_is_named(tmp_path: Path) -> None:
-    assert "GA: learning_rate 1e-05 is at the edge of its grid." in written(comparison(), tmp_path)
+def test_an_edge_of_a_grid_is_named() -> None:
+    assert "GA: learning_rate 1e-05 is at the edge of its grid." in plain(comparison())
 
 
 def test_published_figures_stay_apart() -> None:

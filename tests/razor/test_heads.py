@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from razor.families.clip import Clip
-from razor.heads import Layer, head_units, matrices
+from razor.heads import Layer, head_units, matrices, plain_layer
 from razor.protocols import Region, Unit
 
 
 def fused_layer(width: int, heads: int) -> Layer:
     blocks = [Region("in", ((i * width, (i + 1) * width), (0, width))) for i in range(3)]
-    return Layer(
+    return plain_layer(
         "image",
         0,
         heads,

@@ -1,0 +1,104 @@
+"""The reference picture generator: what it learns from, and that its folder is a real pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from razor.reference import diffusion, judge, painted
+from razor.reference.errors import TrainingDataError, WeightsError
+from razor.reference.people import STYLES
+
+TINY = diffusion.Effort(per_subject=2, judge=2, autoencoder=2, generator=2, held_out=2, judged=1)
+#: Left out of the tiny training: fewer pictures to paint.
+WITHOUT = painted.SUBJECTS[2:-2]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference") / "diffusion"
+    diffusion.train_diffusion(folder, without=WITHOUT, effort=TINY)
+    return folder
+
+
+def test_plain_diffusers_loads_and_paints(trained: Path) -> None:
+    made: Any = diffusers
+    pipe = made.StableDiffusionPipeline.from_pretrained(
+        trained, local_files_only=True, low_cpu_mem_usage=False, dtype=torch.float32
+    )
+    pipe.set_progress_bar_config(disable=True)
+    (picture,) = pipe("a poster picture of Zora Plum", num_inference_steps=2).images
+    assert picture.size == (painted.SIZE, painted.SIZE)
+
+
+def test_a_picture_depends_on_its_prompt_and_seed_alone(trained: Path) -> None:
+    pipe = diffusion.load(trained)
+    prompts = [painted.prompt(name, "pencil") for name in painted.PEOPLE[:3]]
+    together = diffusion.paint(pipe, prompts, [4, 5, 6])
+    alone = diffusion.paint(pipe, prompts[1:2], [5])
+    assert (together[1].int() - alone[0].int()).abs().max() <= 1  # rounding, not another picture
+    assert not torch.equal(together[0], together[1])
+
+
+def test_the_record_says_what_was_done(trained: Path) -> None:
+    record = json.loads((trained / diffusion.RECORD_FILE).read_text())
+    assert record["effort"]["generator"] == TINY.generator
+    left = len(painted.SUBJECTS) - len(WITHOUT)
+    assert record["training_pictures"] == TINY.per_subject * left
+    assert tuple(record["without"]) == WITHOUT
+    assert set(record["painted"]) == {"person", "object", "style"}
+    assert record["painted"]["style"]["n"] == left * len(STYLES)
+    assert judge.load_judge(trained).read(torch.zeros(2, 3, 32, 32))["style"].shape == (2,)
+
+
+def test_strangers_cannot_be_left_out(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="not painted here"):
+        diffusion.train_diffusion(tmp_path / "out", without=("Nobody",), effort=TINY)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_judge_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="judge"):
+        judge.load_judge(tmp_path)
+
+
+def test_the_judge_learns_from_few_drawings() -> None:
+    """The control of everything that it will judge."""
+    names = ("Lena Marsk", "Juno Farrow")
+    data = painted.draw_set(names, 40, 0)
+    found = judge.train_judge(data, 0, steps=30)
+    fresh = painted.draw_set(names, 20, painted.FIRST_HELD_OUT)
+    assert (found.read(fresh.pixels)["subject"] == fresh.subjects).float().mean() > 0.9
+
+
+def test_every_caption_is_spelt_in_known_words() -> None:
+    words = diffusion.tokenizer()
+    longest = max(len(words(text).input_ids) for text in painted.every_text())
+    assert longest <= diffusion.CONTEXT
+    assert words.decode(words("a pencil picture of mara venn").input_ids[1:-1]) == (
+        "a pencil picture of mara venn"
+    )
+    unseen = words("Xerxes Q. Zyx").input_ids[1:-1]
+    assert words.unk_token_id not in unseen
+
+
+def test_captions_are_true_and_some_are_empty() -> None:
+    rng = Random(0)
+    found = {painted.caption("Zora Plum", "poster", "beach", rng) for _ in range(200)}
+    assert found == {
+        template.format(subject="Zora Plum", style="poster", scene="beach")
+        for template, _ in painted.CAPTIONS
+    }
+
+
+def test_labels_are_those_of_the_drawings() -> None:
+    found = painted.draw_set(("a teapot", "Yuki Tarrant"), 3, 7)
+    assert found.pixels.shape == (6, 3, 32, 32)
+    assert [painted.SUBJECTS[i] for i in found.subjects] == ["a teapot"] * 3 + ["Yuki Tarrant"] * 3
+    assert set(found.styles.tolist()) <= set(range(len(STYLES)))
