@@ -303,6 +303,7 @@ def _requests(rows: Sequence[Row]) -> Iterator[str]:
             "M1 of each target after each request, each on the model that the one before left.",
             tables.line(rows),
             _came_back(rows),
+            _gone_before(rows),
         )
 
 
@@ -321,15 +322,41 @@ def _came_back(rows: Sequence[Row]) -> str:
     )
 
 
+def _gone_before(rows: Sequence[Row]) -> str:
+    """Whom earlier requests had harmed so much that nothing was left to forget."""
+    gone = [f"{r['target']} (request {r['position']})" for r in figures.unknown(rows, "line")]
+    if not gone:
+        return ""
+    return (
+        f"No longer known when the request came, so nothing was edited: {', '.join(gone)}. That is "
+        "harm done by the requests before, which the tables of single requests do not show."
+    )
+
+
 def _faces(rows: Sequence[Row]) -> Iterator[str]:
-    if any(row.get("suite") == "faces" for row in rows):
-        yield _section(
-            "Real faces",
-            FACES_CREDIT,
-            tables.main(rows, "faces"),
-            tables.pictures(rows, "faces"),
-            tables.extremes(rows, "faces"),
-        )
+    unknown = {row["target"] for row in figures.unknown(rows, "faces")}
+    faces = [row for row in rows if row.get("suite") == "faces"]
+    known = [row for row in faces if row["target"] not in unknown]
+    if not faces:
+        return
+    yield _section(
+        "Real faces",
+        FACES_CREDIT,
+        _strangers(len({row["target"] for row in faces}), len(unknown)),
+        tables.main(known, "faces"),
+        tables.pictures(known, "faces"),
+        tables.extremes(known, "faces"),
+    )
+
+
+def _strangers(everybody: int, unknown: int) -> str:
+    """How many the base could not tell from others, so that there was nothing to forget."""
+    if not unknown:
+        return ""
+    return (
+        f"Of {everybody} people the base does not know {unknown} better than chance (by their fit "
+        "and select pictures): nothing was edited for them, and they are in no row."
+    )
 
 
 def _published() -> str:

@@ -84,6 +84,15 @@ def failed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.get("error")]
 
 
+def unknown(rows: Sequence[Row], suite: str) -> list[Row]:
+    """The runs that edited nothing: the model did not know their target."""
+    return [
+        row
+        for row in rows
+        if row.get("suite") == suite and not row.get("error") and not row.get("metrics")
+    ]
+
+
 def subjects(rows: Sequence[Row], suite: str) -> dict[str, tuple[list[Row], Moment]]:
     """Method -> its rows and the moment that describes it; the base is what others began with.
 

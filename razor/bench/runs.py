@@ -22,7 +22,7 @@ from razor.families import clip
 from razor.families.clip_fit import ClipFit
 from razor.families.clip_gauge import ClipGauge
 from razor.gradients import parameters_of
-from razor.material import Earlier, Material, assemble, forgotten_before
+from razor.material import Earlier, Material, Roles, assemble, forgotten_before
 from razor.patching import DTYPES
 from razor.probes import zero_shot as measures
 from razor.protocols import Workpiece
@@ -146,13 +146,23 @@ def _line(world: World, job: Job) -> list[Row]:
             report = found.report
             own = {"position": number + 1, "measured_after": number + 1}
             rows.append({**_head(job, target), **_figures(report, 0), **own})
-            for place, result in enumerate(report.earlier):
+            for result in report.earlier:
+                assert result.version is not None
                 metrics = {"M1": _triple(result.metric)}
-                again = {"position": place + 1, "measured_after": number + 1, "metrics": metrics}
-                rows.append({**_head(job, job.targets[place]), **again})
+                again = {"measured_after": number + 1, "metrics": metrics}
+                again |= {"position": result.version}
+                rows.append({**_head(job, job.targets[result.version - 1]), **again})
             put(family, found.changes)
-            earlier.append(forgotten_before(world.shelf, asked, sizing, job.seed, number + 1))
+            past = forgotten_before(world.shelf, asked, sizing, job.seed, number + 1)
+            earlier.append(past if report.preflight[0].known else _only_named(past))
     return rows
+
+
+def _only_named(past: Earlier) -> Earlier:
+    """What the model did not know was not forgotten: it is kept out, and not measured again."""
+    pictures = past.pictures
+    nothing = Roles(pictures.fit[:0], pictures.select[:0], pictures.test[:0])
+    return replace(past, pictures=nothing)
 
 
 @torch.no_grad()

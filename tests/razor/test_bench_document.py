@@ -412,6 +412,23 @@ def test_no_rows_at_all_make_a_document(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "clip.json").read_text()) == []
 
 
+def test_people_that_the_base_does_not_know_are_counted_and_in_no_row() -> None:
+    rows = [made(method, "A", GOOD, suite="faces") for method in ("razor", "slug", "gold")]
+    rows += [made("gold", "B", BAD, suite="faces")]
+    rows += [made(method, "B", GOOD, suite="faces", metrics={}) for method in ("razor", "slug")]
+    text = plain(rows)
+    assert "Of 2 people the base does not know 1 better than chance" in text
+    (gold,) = [line for line in text.splitlines() if line.startswith("| gold | 1 x 1")]
+    assert "50.0" not in gold
+
+
+def test_a_line_tells_whom_earlier_requests_left_unknown() -> None:
+    first = made("razor", "A", GOOD, suite="line", position=1, measured_after=1)
+    second = made("razor", "B", GOOD, suite="line", position=2, measured_after=2, metrics={})
+    assert "nothing was edited: B (request 2)" in plain([first, second])
+    assert "nothing was edited" not in plain([first])
+
+
 def test_attacks_are_left_out_where_none_was_tried() -> None:
     rows = [made("razor", "A", GOOD, attacked=False)]
     assert "## Robustness" not in document.text(rows, "command")

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from api_schemas.concepts import Target
 from api_schemas.methods import Razor, Slug
 from razor.bench import plan, runs, world
 from razor.bench.clip import Bench, best
 from razor.bench.plan import Job
 from razor.families import clip
-from razor.material import neighbours
+from razor.material import Asked, neighbours
 from razor.methods.grids import GRIDS
 from razor.reference.clip import read_record, shipped_gold
 from razor.reference.people import NAMES
@@ -122,6 +124,26 @@ def test_a_landed_row_is_found_again(tmp_path: Path) -> None:
             again, m, _, _ = row["metrics"][key][moment]
             assert m == n
             assert again == pytest.approx(value, abs=12 if key == "M3" else 5), key
+
+
+def test_what_a_line_never_forgot_is_not_said_to_come_back(tmp_path: Path) -> None:
+    """Someone the model never heard of, then somebody it knows: one measurement, and no more."""
+    drawn = plan.Drawings(6, 7, 8, probed=4, retained=8)
+    base = world.reference(tmp_path, drawn)
+    known = base.asked
+
+    def asked(name: str) -> Asked:
+        shown = known("Mara Venn" if name == "Nobody Known" else name)
+        return replace(shown, target=Target(name=name)) if name == "Nobody Known" else shown
+
+    base.asked = asked
+    weights = {name: p.detach().clone() for name, p in base.family.model.named_parameters()}
+    params = Razor(steps=1, rounds=0)
+    rows = runs.run(base, Job("line", "razor", ("Nobody Known", "Oskar Brill"), params=params))
+    assert [(row["position"], row["measured_after"]) for row in rows] == [(1, 1), (2, 2)]
+    assert not rows[0]["metrics"]
+    assert rows[1]["metrics"]["M1"]
+    assert all(torch.equal(weights[n], p) for n, p in base.family.model.named_parameters())
 
 
 def test_only_what_times_nothing_is_taken_from_an_earlier_document(tmp_path: Path) -> None:
