@@ -72,7 +72,9 @@ def against_paper(rows: Sequence[Row]) -> str:
         for key, published in PUBLISHED.get(name, {}).items():
             ours = _paired(picked, default, key)
             if ours is not None:
-                found = f"{tables.signed(ours.value)} ({_interval(ours)})"
+                found = tables.signed(ours.value)
+                if not math.isnan(ours.low):
+                    found += f" ({_interval(ours)})"
                 lines.append(
                     [name, key, tables.signed(published, 2), found, _agrees(published, ours)]
                 )
@@ -83,7 +85,8 @@ def against_paper(rows: Sequence[Row]) -> str:
 
 def _agrees(published: float, ours: Estimate) -> str:
     """``yes``, ``no``, or ``not clearly`` where our interval leaves the direction open."""
-    moves = ours.low > 0 or ours.high < 0
+    # All targets alike have no interval: then nothing moved, or everything by the same amount.
+    moves = ours.low > 0 or ours.high < 0 or (math.isnan(ours.low) and abs(ours.value) >= MOVES)
     if abs(published) < MOVES:
         return "yes, neither moves" if not moves or abs(ours.value) < MOVES else "no, ours moves"
     if not moves:
