@@ -74,15 +74,18 @@ def converted(reference: clip.Clip, tmp_path_factory: pytest.TempPathFactory) ->
     text = [layer for layer in layers if layer.tower == "text"]
     side = state["visual.conv1.weight"].shape[-1]
     shared = {"hidden_act": "gelu", "projection_dim": state["text_projection"].shape[1]}
-    width, text_width = image[0].out.ranges[0][1], text[0].out.ranges[0][1]
+    width, text_width = (
+        image[0].attentions[0].columns["out"].ranges[0][1],
+        text[0].attentions[0].columns["out"].ranges[0][1],
+    )
     config = CLIPConfig(
         text_config={
             **shared,
             "vocab_size": state["token_embedding.weight"].shape[0],
             "hidden_size": text_width,
-            "intermediate_size": text[0].up.ranges[0][1],
+            "intermediate_size": text[0].others["up"].ranges[0][1],
             "num_hidden_layers": len(text),
-            "num_attention_heads": text[0].heads,
+            "num_attention_heads": text[0].attentions[0].heads,
             "max_position_embeddings": state["positional_embedding"].shape[0],
             "bos_token_id": 0,
             "pad_token_id": 0,
@@ -91,9 +94,9 @@ def converted(reference: clip.Clip, tmp_path_factory: pytest.TempPathFactory) ->
         vision_config={
             **shared,
             "hidden_size": width,
-            "intermediate_size": image[0].up.ranges[0][1],
+            "intermediate_size": image[0].others["up"].ranges[0][1],
             "num_hidden_layers": len(image),
-            "num_attention_heads": image[0].heads,
+            "num_attention_heads": image[0].attentions[0].heads,
             "image_size": reference.size,
             "patch_size": side,
         },

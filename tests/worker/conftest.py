@@ -17,10 +17,12 @@ from api_schemas.shelf import ModelRecord, RetainSet
 from cli.shelf import register
 from razor.reference.captions import PROMPTS
 from razor.reference.clip import shipped_clip
+from razor.reference.folders import write_folder
 from registry import jobs
 from registry.blobs import LocalBlobs
 from registry.database import Database
 from registry.settings import Settings
+from tests.conftest import RETAIN_SEED
 from worker import runner
 
 SAMPLE_SEED = 5_000_000
@@ -82,10 +84,23 @@ class Desk:
         runner.work(self.settings)
 
 
+#: Whom the tests ask about, and a few others to keep: a third of the names, of the work and time.
+NAMES = (
+    *("Mara Venn", "Oskar Brill", "Tilda Quist", "Juno Farrow", "Bram Holloway"),
+    *("Elsie Thorne", "Yuki Tarrant", "Zora Plum", "Amara Keld", "a teapot", "a guitar"),
+)
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A retain set of sixteen drawings of each of these."""
+    folder = tmp_path_factory.mktemp("few") / "drawings"
+    write_folder(folder, NAMES, 16, RETAIN_SEED)
+    return folder
+
+
 @pytest.fixture
-def desk(
-    tmp_path: Path, retain_folder: Path, draw_png: Callable[[str, int], bytes]
-) -> Iterator[Desk]:
+def desk(tmp_path: Path, few: Path, draw_png: Callable[[str, int], bytes]) -> Iterator[Desk]:
     settings = Settings(data_folder=tmp_path / uuid.uuid4().hex)
     settings.data_folder.mkdir()
     database = Database(settings.database)
@@ -94,7 +109,7 @@ def desk(
         id="reference-clip",
         family=Family.CLIP,
         checkpoint=str(shipped_clip()),
-        retain=RetainSet(folder=str(retain_folder)),
+        retain=RetainSet(folder=str(few)),
         prompts=PROMPTS,
     )
     register(database, record)
