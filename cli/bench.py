@@ -47,8 +47,16 @@ def clip(
 ) -> None:
     """Run RAZOR and its rivals, and write table, plots and raw figures."""
     from razor.bench import clip as bench
-    from razor.bench import document
+    from razor.bench import document, landed
 
+    if earlier is not None:
+        try:
+            landed.read(earlier)
+        except ValueError as error:
+            raise typer.BadParameter(
+                "the file holds no rows of a comparison; give a clip.json that bench wrote",
+                param_hint="--earlier",
+            ) from error
     with Bar("runs", steps=20) as bar:
 
         def tick(done: int, total: int, what: str) -> None:

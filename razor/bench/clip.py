@@ -19,7 +19,7 @@ from typing import Any
 from api_schemas.methods import Method, Slug
 from api_schemas.requests import Probe
 from razor.bench import plan
-from razor.bench.landed import taken_over
+from razor.bench.landed import read, taken_over
 from razor.bench.plan import COMPARISON, DEVELOPMENT, SMALL, Drawings, Job
 
 #: (jobs done, jobs in all, what just ended)
@@ -96,7 +96,7 @@ class Bench:
         """Writes the earlier rows of jobs that have not run, as if these had just ended."""
         if self.earlier is None:
             return
-        rows = json.loads(self.earlier.read_text(encoding="utf-8"))
+        rows = read(self.earlier)
         for job in jobs:
             row = taken_over(rows, job)
             if row is not None and not self._file(job).exists():

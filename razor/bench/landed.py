@@ -7,12 +7,27 @@ cost is compared within one run of the benchmark.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from razor.bench.plan import Job, named
 
 Row = dict[str, Any]
+
+
+KEYS = {"suite", "method", "target", "seed", "params"}
+
+
+def read(document: Path) -> list[Row]:
+    """The rows of a document's JSON. Raises ValueError where it holds none."""
+    rows = json.loads(document.read_text(encoding="utf-8"))
+    if not isinstance(rows, list) or not all(
+        isinstance(r, dict) and r.keys() >= KEYS for r in rows
+    ):
+        raise ValueError("no list of rows")
+    return rows
 
 
 def taken_over(rows: Sequence[Row], job: Job) -> Row | None:

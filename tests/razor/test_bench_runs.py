@@ -13,7 +13,7 @@ import torch
 
 from api_schemas.concepts import Target
 from api_schemas.methods import Razor, Slug
-from razor.bench import plan, runs, world
+from razor.bench import landed, plan, runs, world
 from razor.bench.clip import Bench, best
 from razor.bench.plan import Job
 from razor.families import clip
@@ -109,16 +109,16 @@ def test_a_landed_row_is_found_again(tmp_path: Path) -> None:
     """Drawn, edited and measured anew. Another machine may round a picture to the other side."""
     rows = json.loads(LANDED.read_text(encoding="utf-8"))
     name = "Oskar Brill"
-    landed = next(
+    before = next(
         row
         for row in rows
         if (row["suite"], row["method"], row["target"], row["seed"]) == ("clip", "razor", name, 0)
     )
     base = world.reference(tmp_path)
-    params = Razor(**landed["params"])
+    params = Razor(**before["params"])
     (row,) = runs.run(base, Job("clip", "razor", (name,), params=params, probes=()))
-    assert [unit for unit, _ in row["edited"]] == [unit for unit, _ in landed["edited"]]
-    for key, figures in landed["metrics"].items():
+    assert [unit for unit, _ in row["edited"]] == [unit for unit, _ in before["edited"]]
+    for key, figures in before["metrics"].items():
         for moment in ("before", "after"):
             value, n, _, _ = figures[moment]
             again, m, _, _ = row["metrics"][key][moment]
@@ -150,12 +150,12 @@ def test_only_what_times_nothing_is_taken_from_an_earlier_document(tmp_path: Pat
     gold, setting = Job("clip", "gold", ("Mara Venn",)), Job("tuning", "slug", ("Mara Venn",))
     edit = Job("clip", "slug", ("Mara Venn",), params=Slug())
     setting = replace(setting, variant="1", params=Slug(layers=3))
-    landed = [
+    rows = [
         {**runs._head(replace(job, variant=""), "Mara Venn"), "from": "the document"}
         for job in (gold, setting, edit)
     ]
     document = tmp_path / "clip.json"
-    document.write_text(json.dumps(landed))
+    document.write_text(json.dumps(rows))
     bench = Bench(tmp_path, 1, quiet, earlier=document)
     changed = replace(setting, params=Slug(layers=6))
     bench._take_over([gold, setting, edit, changed])
@@ -169,3 +169,15 @@ def test_only_what_times_nothing_is_taken_from_an_earlier_document(tmp_path: Pat
     assert row["from"] == "the document"
     assert row["variant"] == "1"
     assert row["taken_over"]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1}', "[1]", '[{"suite": "clip"}]'])
+def test_a_file_that_is_no_document_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "clip.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"no list of rows|Expecting"):
+        landed.read(file)
+
+
+def test_the_landed_document_can_be_an_earlier_one() -> None:
+    assert any(row["method"] == "gold" for row in landed.read(LANDED))
