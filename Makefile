@@ -20,8 +20,8 @@ demo: setup ## the whole product, shown: about a minute
 up: setup ## the service on this machine: API and one worker, data in ./data
 	$(BIN)/razor up
 
-test: setup ## the test suite; uses PostgreSQL and Redis where they answer
-	$(BIN)/python -m pytest
+test: setup ## the test suite, in two processes; uses PostgreSQL and Redis where they answer
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup ## format, lint, types, import arrows
 	$(BIN)/ruff format --check .

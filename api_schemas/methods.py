@@ -6,6 +6,7 @@ is written once. Where a default is our choice because the paper leaves it open,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -13,11 +14,14 @@ from pydantic import Field
 from api_schemas.base import Input, Output
 from api_schemas.families import Family
 
+#: What a tower of units may be: a CLIP model has the first two, a picture generator the others.
+Tower = Literal["text", "image", "denoiser"]
+
 
 class Razor(Input):
     """RAZOR (arXiv 2603.14819): ratio-aware choice of layers and heads, three-term update."""
 
-    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP})
+    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP, Family.DIFFUSION})
     summary: ClassVar[str] = "Scores layers and heads by forget/retain gradients, edits only those."
 
     method: Literal["razor"] = "razor"
@@ -68,7 +72,7 @@ class Razor(Input):
         description="Largest share of the model's weights that is edited for one target, unless "
         "nothing is selected (our choice: a patch is to stay small).",
     )
-    towers: tuple[Literal["text", "image"], ...] = Field(
+    towers: tuple[Tower, ...] = Field(
         default=("text", "image"),
         min_length=1,
         description="Towers to edit, tried in this order until one forgets (our choice: a name has "
@@ -95,6 +99,13 @@ class Razor(Input):
         le=1,
         description="Length of one update as a share of the largest stable step that the search "
         "found; 1 is a single step (our choice: several short ones harm less).",
+    )
+    calming: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Each update that brings no better state shortens those that follow in its "
+        "round by this factor (our choice; 1 = never).",
     )
     steps: int = Field(
         default=32, ge=1, le=256, description="Updates per round, terms recomputed each time."
@@ -135,7 +146,7 @@ class Razor(Input):
 class Slug(Input):
     """SLUG (arXiv 2407.11867): one weight matrix, one step along one cached gradient."""
 
-    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP})
+    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP, Family.DIFFUSION})
     summary: ClassVar[str] = "Edits the single layer on the importance/alignment Pareto front."
 
     method: Literal["slug"] = "slug"
@@ -156,6 +167,19 @@ class Slug(Input):
         default=False,
         description="Prefer the step of least regret (recognition plus harm to what is retained) "
         "over that of least forget accuracy (our choice; off is the published method).",
+    )
+    towers: tuple[Tower, ...] = Field(
+        default=("text", "image"), min_length=1, description="Towers whose units are considered."
+    )
+    grouped: bool = Field(
+        default=False,
+        description="Take the query, key and value of a layer together, and its two feed-forward "
+        "matrices, as published for picture generators.",
+    )
+    deepest: bool = Field(
+        default=False,
+        description="Try the deepest unit of the front first, as published for picture "
+        "generators; else the most important.",
     )
 
 
@@ -189,7 +213,7 @@ class Ascent(Input):
 class Salun(Input):
     """SalUn (arXiv 2310.12508): relabel the target's pictures, train only the salient weights."""
 
-    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP})
+    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP, Family.DIFFUSION})
     summary: ClassVar[str] = "Teaches the target's pictures other names, in salient weights only."
 
     method: Literal["salun"] = "salun"
@@ -220,6 +244,9 @@ class Salun(Input):
     )
     read_every: int = Field(
         default=2, ge=1, le=256, description="Updates between two readings of fit and select."
+    )
+    towers: tuple[Tower, ...] = Field(
+        default=("text", "image"), min_length=1, description="Towers whose weights may learn."
     )
 
 
@@ -253,16 +280,88 @@ class Ssd(Input):
     )
 
 
-Method = Annotated[Razor | Slug | Ascent | Salun | Ssd, Field(discriminator="method")]
+class Esd(Input):
+    """ESD (arXiv 2303.07345): teach the denoiser to steer away from where the name leads."""
+
+    families: ClassVar[frozenset[Family]] = frozenset({Family.DIFFUSION})
+    summary: ClassVar[str] = "Trains the denoiser to steer away from where the name leads."
+
+    method: Literal["esd"] = "esd"
+    variant: Literal["x", "u"] = Field(
+        default="x", description="Cross-attention only (x), or all other matrices (u)."
+    )
+    strength: float = Field(
+        default=1.0, ge=0, le=20, description="How far to steer away (eta in the paper)."
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, le=0.1, description="AdamW's; constant.")
+    steps: int = Field(
+        default=60,
+        ge=1,
+        le=4096,
+        description="Updates at most; the best state that was read is kept.",
+    )
+    read_every: int = Field(
+        default=6, ge=1, le=256, description="Updates between two readings of fit and select."
+    )
+
+
+class Uce(Input):
+    """UCE (arXiv 2308.14761): keys and values of cross-attention, in closed form."""
+
+    families: ClassVar[frozenset[Family]] = frozenset({Family.DIFFUSION})
+    summary: ClassVar[str] = "Maps the name to other words in cross-attention; no training."
+
+    method: Literal["uce"] = "uce"
+    guide: Literal["empty", "nearest"] = Field(
+        default="empty",
+        description="What the name shall mean instead: nothing, or the most similar retained name.",
+    )
+    erase: float = Field(default=1.0, gt=0, le=1e6, description="Weight of the name (a).")
+    preserve: float = Field(
+        default=0.1, ge=0, le=1e6, description="Weight of each retained name (b)."
+    )
+    keep: float = Field(
+        default=0.1, gt=0, le=1e6, description="Weight of the matrix as it was (lambda)."
+    )
+
+
+Method = Annotated[Razor | Slug | Ascent | Salun | Ssd | Esd | Uce, Field(discriminator="method")]
 
 #: Every method class. A literal table: adding one is adding a line here and one in razor.catalog.
-METHODS: tuple[type[Razor] | type[Slug] | type[Ascent] | type[Salun] | type[Ssd], ...] = (
-    Razor,
-    Slug,
-    Ascent,
-    Salun,
-    Ssd,
-)
+METHODS: tuple[
+    type[Razor] | type[Slug] | type[Ascent] | type[Salun] | type[Ssd] | type[Esd] | type[Uce],
+    ...,
+] = (Razor, Slug, Ascent, Salun, Ssd, Esd, Uce)
+
+#: Defaults that differ from those of the fields: one set per family, for every target.
+DEFAULTS: Mapping[Family, Mapping[str, Mapping[str, Any]]] = {
+    Family.DIFFUSION: {
+        "razor": {
+            "towers": ("text", "denoiser"),
+            "anchor": "pictures",
+            "max_share": 0.05,
+            "lambda_forget": 4.0,
+            "retain_tolerance": 0.01,
+            "lambda_mismatch": 1.0,
+            "tau": 0.2,
+            "max_units": 6,
+            "search_evaluations": 4,
+            "step_share": 0.25,
+            "calming": 0.85,
+            "min_gain": 0.2,
+            "forget_risk": 0.5,
+        },
+        "slug": {"towers": ("text",), "grouped": True, "deepest": True},
+        "salun": {"towers": ("denoiser",), "learning_rate": 1e-4, "steps": 60, "read_every": 6},
+    }
+}
+
+
+def for_family(params: Method, family: Family) -> Method:
+    """The parameters with what was not set at the family's own default. Idempotent."""
+    own = DEFAULTS.get(family, {}).get(params.method, {})
+    unset = {name: value for name, value in own.items() if name not in params.model_fields_set}
+    return params.model_copy(update=unset)
 
 
 class MethodView(Output):
@@ -272,6 +371,7 @@ class MethodView(Output):
     summary: str
     families: list[Family]
     parameters: dict[str, object]
+    defaults: dict[Family, dict[str, object]]
 
 
 def catalog() -> list[MethodView]:
@@ -282,6 +382,7 @@ def catalog() -> list[MethodView]:
             summary=cls.summary,
             families=sorted(cls.families),
             parameters=_schema(cls, name),
+            defaults={family: dict(own[name]) for family, own in DEFAULTS.items() if name in own},
         )
         for cls in METHODS
         for name in _names_of(cls)

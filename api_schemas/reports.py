@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from api_schemas.base import Output
 
 
@@ -132,6 +134,20 @@ class EditedUnit(Output):
     step_ratio: float
 
 
+class PictureGrid(Output):
+    """What a generator paints: the base model's pictures above, the patched model's below.
+
+    Each column is one prompt and one seed. The first ``of_target`` columns ask for the target, the
+    others for something retained. They show what was to be forgotten: keep them as you keep the
+    samples.
+    """
+
+    target: int
+    of_target: int
+    of_retained: int
+    png: str = Field(description="The grid as a PNG file, in base64.")
+
+
 class Cost(Output):
     """What the run cost. Kept out of the patch manifest, which must not depend on the clock."""
 
@@ -160,5 +176,6 @@ class Report(Output):
     weights_changed: int
     weights_total: int
     patch_bytes: int
+    pictures: tuple[PictureGrid, ...] = ()  # reports of older versions were written without it
     warnings: list[str]
     cost: Cost

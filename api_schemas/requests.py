@@ -23,6 +23,8 @@ from api_schemas.concepts import Target
 from api_schemas.methods import Method, Razor
 
 MAX_TARGETS = 8
+#: Pictures that a generator paints of a target, for measuring.
+PICTURES = 64
 #: The key under which an error of several fields together says which field to look at.
 PLACE = "place"
 
@@ -76,6 +78,13 @@ class Evaluation(Input):
     """How the result is judged."""
 
     thresholds: Thresholds = Thresholds()
+    pictures: int = Field(
+        default=PICTURES,
+        ge=8,
+        le=1024,
+        description="Only for picture generators: how many pictures that ask for the target are "
+        "painted before and after, for measuring; of what is retained 2.5 times as many.",
+    )
     probes: tuple[Probe, ...] = Field(
         default=(Probe.QUANTIZE, Probe.PROMPTS, Probe.LINEAR),
         description="Attacks whose success is reported: rounding to 8 and 4 bits, other wordings "

@@ -45,6 +45,11 @@ class ModelRecord(Input):
         default=None, description="Of the checkpoint folder; computed and kept when left out."
     )
     retain: RetainSet
+    judge: str | None = Field(
+        default=None,
+        description="Folder of what names generated pictures: a CLIP model, or the classifier of "
+        "a reference pipeline. Needed for family diffusion; never trained on generated pictures.",
+    )
     prompts: dict[str, tuple[PromptTemplate, ...]] = Field(
         default={"name": ("a picture of {}",)},
         description="Zero-shot templates per domain; 'name' and the columns of index.csv.",

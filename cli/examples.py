@@ -30,6 +30,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "razor verify PATCH --checkpoint weights-patched --whole",
     ),
     "revert": ("razor revert weights-patched",),
+    "export": ("razor export result --checkpoint weights --out lora --format lora --rank 16",),
     "models add": ("razor models add clip.toml --data /srv/razor",),
     "models list": ("razor models list --url http://gpu-1:8731",),
     "models show": ("razor models show reference-clip --json",),
@@ -37,6 +38,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "razor reference train clip --seed 0",
         'razor reference train clip gold --without "Mara Venn"',
         "razor reference train clip mine --data my-pictures",
+    ),
+    "reference train diffusion3": (
+        "razor reference train diffusion3",
+        "razor reference train diffusion3 mine --parts reference-diffusion",
     ),
     "reference train diffusion": (
         "razor reference train diffusion",
@@ -48,6 +53,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "reference pictures": (
         'razor reference pictures photos --name "Mara Venn" --per-name 8 --seed 2',
+        "razor reference pictures posters --plain --style poster --per-name 1 --seed 2",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from api_schemas.reports import Report
 
 REPORT_NAME = "report.json"
+#: What a generator painted before and after, for each target.
+GRID_NAME = "pictures-{}.png"
 
 
 def status(
@@ -69,29 +72,30 @@ def download(
 ) -> None:
     """Fetch a finished job's patch (manifest.json, patch.safetensors) and its report.json.
 
+    Of a picture generator also pictures-N.png: painted before the edit above, after it below.
+
     Every digest is checked on arrival.
     """
     with connect(url) as client:
         patch_id = _patch_of(client.job(job))
         client.download_patch(patch_id, out)
         manifest = _checked(out)
-        report = client.evaluation(job).model_dump_json(indent=2)
-        (out / REPORT_NAME).write_text(report + "\n", encoding="utf-8")
+        report = client.evaluation(job)
+        (out / REPORT_NAME).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        for grid in report.pictures:
+            (out / GRID_NAME.format(grid.target)).write_bytes(b64decode(grid.png))
         say(f"{out}: {patch_id}, every digest checked")
         if weights:
-            target = out / "weights" / weights_name(manifest)
+            whole_folder = client.weights_are_a_folder(patch_id)
+            name = "weights.tar" if whole_folder else weights_name(manifest)
+            target = out / "weights" / name
             client.download_weights(patch_id, target)
             say(f"{target}: {target.stat().st_size} bytes")
 
 
 def weights_name(manifest: PatchManifest) -> str:
-    """The name of the one checkpoint file that a patch edits. Raises Refused for several."""
-    files = sorted({entry.file for entry in manifest.tensors})
-    if len(files) != 1:
-        raise Refused(
-            f"the patch edits {len(files)} files; use `razor apply` on your own copy instead"
-        )
-    return files[0].rpartition("/")[2]
+    """The name of the one weights file of a checkpoint that is no folder of several."""
+    return manifest.tensors[0].file.rpartition("/")[2]
 
 
 def _checked(folder: Path) -> PatchManifest:

@@ -58,6 +58,7 @@ for panel, name, function in (
     (PATCH, "apply", patch_folders.apply),
     (PATCH, "verify", patch_folders.verify),
     (PATCH, "revert", patch_folders.revert),
+    (PATCH, "export", patch_folders.export),
 ):
     commands.command(name, rich_help_panel=panel, epilog=epilog(name))(function)
 commands.add_typer(shelf.commands, name="models", rich_help_panel=SHELF)

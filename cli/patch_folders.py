@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,13 @@ import typer
 
 from cli.console import say
 from cli.failures import Refused
+
+
+class Format(StrEnum):
+    """What a patch can be written as."""
+
+    LORA = "lora"
+
 
 Patches = Annotated[
     list[Path], typer.Argument(help="Folder of a patch; several go on in the order given.")
@@ -70,3 +78,23 @@ def revert(
 
     written = take_off(folder, out)
     say(f"{written.folder}: {len(written.tensors)} tensors are as they were, each read back")
+
+
+def export(
+    patch: Annotated[Path, typer.Argument(help="Folder of a patch on a picture generator.")],
+    checkpoint: Annotated[Path, typer.Option(help="Pipeline folder the patch was made for.")],
+    out: Annotated[Path, typer.Option(help="The new folder. It must not exist yet.")],
+    to: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.LORA,
+    rank: Annotated[int, typer.Option(min=1, max=4096, help="Rank of the adapter.")] = 16,
+) -> None:
+    """Write a patch as an adapter that diffusers takes: pipe.load_lora_weights("FOLDER").
+
+    A patch sets values; an adapter adds a change of low rank to them. What the rank leaves out
+    is said for each matrix, as a share of the change. `razor apply` leaves nothing out.
+    """
+    from razor import lora
+
+    made = lora.export(patch, checkpoint, out, rank)
+    for one in made.matrices:
+        say(f"{one.tensor}  rank {one.rank}  left out {100 * one.error:.2f} %")
+    say(f"wrote {made.file}: rank {rank} leaves out {100 * made.error:.2f} % of the change")

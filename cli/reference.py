@@ -9,6 +9,7 @@ import typer
 
 from cli.console import say
 from cli.examples import epilog
+from cli.failures import Usage
 from cli.progress import Bar
 
 commands = typer.Typer(
@@ -17,6 +18,23 @@ commands = typer.Typer(
 
 train = typer.Typer(no_args_is_help=True, help="Train a reference network again, or your own.")
 commands.add_typer(train, name="train")
+
+
+_Seed = Annotated[int, typer.Option(help="Initial weights, batches and noise.")]
+_Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave a subject or a style out, for a pipeline that never knew it; repeatable."
+    ),
+]
+_Parts = Annotated[
+    Path | None,
+    typer.Option(
+        help="Take autoencoder and judge from this folder, trained here before; saves half the "
+        "time.",
+        show_default=False,
+    ),
+]
 
 
 @train.command("clip", epilog=epilog("reference train clip"))
@@ -57,21 +75,39 @@ def train_diffusion(
         "reference-diffusion"
     ),
     *,
-    seed: Annotated[int, typer.Option(help="Initial weights, batches and noise.")] = 0,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(help="Leave somebody out, for a pipeline that never knew them; repeatable."),
-    ] = None,
+    seed: _Seed = 0,
+    without: _Without = None,
+    parts: _Parts = None,
 ) -> None:
     """Train a tiny Stable Diffusion and its judge from nothing."""
-    from razor.reference import diffusion
+    _train_generator("diffusion", out, seed, without, parts)
+
+
+@train.command("diffusion3", epilog=epilog("reference train diffusion3"))
+def train_diffusion3(
+    out: Annotated[Path, typer.Argument(help="New pipeline folder, readable by diffusers.")] = Path(
+        "reference-diffusion3"
+    ),
+    *,
+    seed: _Seed = 0,
+    without: _Without = None,
+    parts: _Parts = None,
+) -> None:
+    """Train a tiny Stable Diffusion 3 and its judge from nothing."""
+    _train_generator("diffusion3", out, seed, without, parts)
+
+
+def _train_generator(
+    kind: str, out: Path, seed: int, without: list[str] | None, parts: Path | None
+) -> None:
+    from razor.reference import generator
 
     with Bar("training", steps=10) as bar:
 
         def tick(phase: str, fraction: float, figures: dict[str, float]) -> None:
             bar.show(fraction, f"{phase}, loss {figures['loss']:.3f}")
 
-        record = diffusion.train_diffusion(out, seed, tuple(without or ()), tick=tick)
+        record = generator.train(kind, out, seed, tuple(without or ()), parts, tick=tick)
     for domain, judged in record.painted.items():
         say(f"{domain}: recognised in {judged.percent:.1f} % of {judged.n} generated pictures")
     say(f"wrote {out}")
@@ -84,12 +120,27 @@ def pictures(
         list[str] | None, typer.Option(help="Who or what to draw; repeatable. Default: everybody.")
     ] = None,
     per_name: Annotated[int, typer.Option(help="Pictures of each.")] = 30,
-    seed: Annotated[int, typer.Option(help="0 is what the shipped network was trained on.")] = 1,
+    seed: Annotated[int, typer.Option(help="0 is what the shipped networks were trained on.")] = 1,
+    *,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="As the picture generators paint: 32 pixels, nothing worn."),
+    ] = False,
+    style: Annotated[
+        str | None,
+        typer.Option(help="Only in this style; needs --plain.", show_default=False),
+    ] = None,
 ) -> None:
     """Draw pictures of the invented people and objects."""
+    from razor.reference import painted, people
     from razor.reference.folders import write_folder
-    from razor.reference.people import NAMES
 
-    names = tuple(name or NAMES)
-    write_folder(out, names, per_name, seed)
+    if style is not None and not plain:
+        raise Usage("--style needs --plain: only plain drawings are made in one style")
+    if plain:
+        names = tuple(name or painted.SUBJECTS)
+        painted.write_plain(out, names, per_name, seed, style)
+    else:
+        names = tuple(name or people.NAMES)
+        write_folder(out, names, per_name, seed)
     say(f"wrote {len(names) * per_name} pictures to {out}")

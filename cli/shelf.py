@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api_schemas.families import Family
 from cli.console import say, table
 from cli.examples import epilog
 from cli.failures import Refused, Usage, invalid
@@ -113,7 +114,8 @@ def read_record(path: Path) -> ModelRecord:
     home = path.resolve().parent
     retain = RetainSet(folder=str((home / record.retain.folder).resolve()))
     checkpoint = str((home / record.checkpoint).resolve())
-    return record.model_copy(update={"checkpoint": checkpoint, "retain": retain})
+    judge = record.judge and str((home / record.judge).resolve())
+    return record.model_copy(update={"checkpoint": checkpoint, "retain": retain, "judge": judge})
 
 
 def register(database: Database, record: ModelRecord) -> Model:
@@ -127,6 +129,7 @@ def register(database: Database, record: ModelRecord) -> Model:
     from registry import models
 
     check_index(record)
+    check_judge(record)
     digest = checkpoint_digest(Path(record.checkpoint))
     if record.digest not in (None, digest):
         raise Refused(
@@ -142,6 +145,22 @@ def register(database: Database, record: ModelRecord) -> Model:
             methods=methods.names(record.family),
             principal=OPERATOR,
             now=datetime.now(UTC),
+        )
+
+
+def check_judge(record: ModelRecord) -> None:
+    """A picture generator has a folder with what names its pictures. Raises Refused."""
+    if record.family is not Family.DIFFUSION:
+        return
+    if record.judge is None:
+        raise Refused(
+            "a picture generator needs a judge of what it paints; add judge = "
+            '"FOLDER OF A CLIP MODEL" to the record'
+        )
+    if not any(Path(record.judge).glob("*.safetensors")):
+        raise Refused(
+            f"there are no safetensors weights in {record.judge}; give the folder of a CLIP model "
+            "as judge"
         )
 
 

@@ -1,4 +1,4 @@
-"""The model that comes with the package: its record, and the pictures that it must keep."""
+"""The models that come with the package: their records, and the pictures that they must keep."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from api_schemas.families import Family
 from api_schemas.shelf import ModelRecord, RetainSet
 
 MODEL_ID = "reference-clip"
+#: Folder of a shipped picture generator -> its id on the shelf.
+GENERATORS = {"diffusion": "reference-diffusion"}
 # Folder seed 0 trained the shipped weights. Each use below has a seed of its own, so no picture
 # is ever seen in two roles.
 RETAIN_SEED = 1
 SAMPLES_SEED = 2
 UNSEEN_SEED = 3
 RETAIN_PER_NAME = 30
+PLAIN_RETAIN_PER_NAME = 24
 
 
-def checkpoint_folder() -> Path:
-    """The shipped CLIP's folder, found without importing torch."""
+def checkpoint_folder(kind: str = "clip") -> Path:
+    """The folder of a shipped model, found without importing torch."""
     import razor.reference
 
-    return Path(razor.reference.__file__).parent / "weights" / "clip"
+    return Path(razor.reference.__file__).parent / "weights" / kind
 
 
 def retain_folder(data_folder: Path) -> Path:
@@ -34,8 +37,19 @@ def retain_folder(data_folder: Path) -> Path:
     return folder
 
 
+def plain_retain_folder(data_folder: Path) -> Path:
+    """The same for the picture generators, as they were taught to paint."""
+    from razor.reference.folders import INDEX
+    from razor.reference.painted import SUBJECTS, write_plain
+
+    folder = data_folder / "reference" / "retain-plain"
+    if not (folder / INDEX).is_file():
+        write_plain(folder, SUBJECTS, PLAIN_RETAIN_PER_NAME, RETAIN_SEED)
+    return folder
+
+
 def record(data_folder: Path) -> ModelRecord:
-    """The shipped model's record for this data folder, its retain set drawn."""
+    """The shipped CLIP's record for this data folder, its retain set drawn."""
     from razor.reference.captions import PROMPTS
 
     return ModelRecord(
@@ -45,3 +59,23 @@ def record(data_folder: Path) -> ModelRecord:
         retain=RetainSet(folder=str(retain_folder(data_folder))),
         prompts=PROMPTS,
     )
+
+
+def generator_record(data_folder: Path, kind: str) -> ModelRecord:
+    """The record of a shipped picture generator; its judge lies in its own folder."""
+    from razor.reference.painted import PROMPTS
+
+    folder = str(checkpoint_folder(kind))
+    return ModelRecord(
+        id=GENERATORS[kind],
+        family=Family.DIFFUSION,
+        checkpoint=folder,
+        judge=folder,
+        retain=RetainSet(folder=str(plain_retain_folder(data_folder))),
+        prompts=PROMPTS,
+    )
+
+
+def records(data_folder: Path) -> list[ModelRecord]:
+    """Every shipped model's record."""
+    return [record(data_folder), *(generator_record(data_folder, kind) for kind in GENERATORS)]

@@ -78,13 +78,14 @@ def prepare_database(chosen: Settings) -> None:
 
 
 def register_shipped(chosen: Settings) -> None:
-    """The reference model is on the shelf; its retain set is drawn the first time."""
+    """The reference models are on the shelf; what they must keep is drawn the first time."""
     from cli.shelf import register
-    from cli.shipped import record
+    from cli.shipped import records
     from registry.database import Database
 
     database = Database(chosen.database)
-    register(database, record(chosen.data_folder))
+    for record in records(chosen.data_folder):
+        register(database, record)
     database.close()
 
 

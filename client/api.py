@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ class Client:
             job = client.submit(request, [*mara, *oskar])
         """
         files: list[tuple[str, tuple[str | None, bytes, str]]] = [
-            ("request", (None, request.model_dump_json().encode(), "application/json"))
+            ("request", (None, _as_set(request), "application/json"))
         ]
         for field, pictures in (("samples", samples), ("probe_samples", probe_samples)):
             for number, picture in enumerate(pictures):
@@ -176,6 +177,10 @@ class Client:
         """
         return downloads.weights(self._exchange, patch_id, path)
 
+    def weights_are_a_folder(self, patch_id: str) -> bool:
+        """Whether ``download_weights`` gives a tar of a folder rather than one safetensors file."""
+        return downloads.is_tar(self._exchange, patch_id)
+
     def readyz(self) -> Readiness:
         """Whether requests can be accepted; a service that is not ready answers too."""
         response = self._exchange.send("GET", "/readyz", retry=False, accept=frozenset({503}))
@@ -188,3 +193,14 @@ class Client:
     def metrics(self) -> str:
         """The service's figures in Prometheus' text format."""
         return self._exchange.get("/metrics").text
+
+
+def _as_set(request: UnlearnRequest) -> bytes:
+    """The request as JSON without what was left at its default.
+
+    What is not sent gets the default of the model's family, which a field's own need not be.
+    """
+    fields = request.model_dump(mode="json", exclude_unset=True)
+    if "method" in fields:
+        fields["method"]["method"] = request.method.method
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()

@@ -60,6 +60,13 @@ def weights(exchange: Exchange, patch_id: str, path: Path) -> Path:
     return path
 
 
+def is_tar(exchange: Exchange, patch_id: str) -> bool:
+    """Whether the patched weights come as a tar of the whole checkpoint folder."""
+    head = exchange.send("HEAD", f"/patches/{segment(patch_id)}/weights")
+    kind: str = head.headers.get("content-type", "")
+    return kind.startswith("application/x-tar")
+
+
 def _fetch(exchange: Exchange, address: str, part: Path, *, etag: str) -> None:
     """Append to ``part`` what it lacks, going on after breaks; pauses start over as it grows."""
     pauses = iter(PAUSES_SECONDS)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from api_schemas import methods as schemas
-from api_schemas.families import Family
-from api_schemas.requests import Probe as ProbeName
+from api_schemas.families import Family as FamilyName
+from api_schemas.shelf import ModelRecord
+from razor import judges
 from razor.errors import CheckpointInvalid
-from razor.families import clip
+from razor.families import clip, diffusion
 from razor.methods.ascent import Ascent
+from razor.methods.esd import Esd
 from razor.methods.razor import Razor
 from razor.methods.salun import Salun
 from razor.methods.slug import Slug
 from razor.methods.ssd import Ssd
-from razor.probes import linear, prompts, quantize, relearn
-from razor.protocols import Method, Probe
-
-PROBES: Mapping[ProbeName, Probe] = {
-    ProbeName.QUANTIZE: quantize,
-    ProbeName.RELEARN: relearn,
-    ProbeName.PROMPTS: prompts,
-    ProbeName.LINEAR: linear,
-}
+from razor.methods.uce import Uce
+from razor.protocols import Family, Method, Study
+from razor.studies.clip import ClipStudy
+from razor.studies.diffusion import DiffusionStudy
 
 
 def method(params: schemas.Method) -> Method:
@@ -39,10 +35,34 @@ def method(params: schemas.Method) -> Method:
             return Salun(params)
         case schemas.Ssd():
             return Ssd(params)
+        case schemas.Esd():
+            return Esd(params)
+        case schemas.Uce():
+            return Uce(params)
 
 
-def load(family: Family, folder: Path, device: str) -> clip.Clip:
-    """The model in ``folder``. Raises CheckpointInvalid."""
-    if family is not Family.CLIP:
-        raise CheckpointInvalid(f"models of family {family} cannot be edited yet; use clip")
-    return clip.load(folder, device)
+def study(family: Family, pictures: int) -> Study:
+    """What a run asks of this kind of model; a generator paints so many of the target."""
+    match family:
+        case clip.Clip():
+            return ClipStudy(family)
+        case diffusion.Diffusion():
+            return DiffusionStudy(family, pictures)
+    raise AssertionError(f"no study of {type(family).__name__}")
+
+
+def load(record: ModelRecord, device: str) -> Family:
+    """The model that a shelf record names. Raises CheckpointInvalid."""
+    folder = Path(record.checkpoint)
+    match record.family:
+        case FamilyName.CLIP:
+            return clip.load(folder, device)
+        case FamilyName.DIFFUSION:
+            if record.judge is None:
+                raise CheckpointInvalid(
+                    "a picture generator needs a judge; add the folder of one to its record"
+                )
+            judge = judges.load(Path(record.judge), device, dict(record.prompts))
+            return diffusion.load(folder, device, judge)
+        case FamilyName.VLM:
+            raise CheckpointInvalid("models of family vlm cannot be edited yet")

@@ -6,6 +6,8 @@ RazorError
 ├── PictureInvalid           a picture cannot be decoded
 ├── RetainSetInvalid         the retain folder or its index cannot be used
 ├── TooFewPictures           there are not enough pictures to fit, select and test
+├── MethodUnsupported        the method has no meaning for this model
+├── ExportImpossible         a patch has no form of the kind that was asked for
 └── EditDiverged             the edit produced values that are not finite
 """
 
@@ -37,6 +39,14 @@ class RetainSetInvalid(RazorError):
 
 class TooFewPictures(RazorError):
     """There are too few pictures to fit, select and test; send at least three."""
+
+
+class MethodUnsupported(RazorError):
+    """The method cannot edit a model of this architecture; choose another method."""
+
+
+class ExportImpossible(RazorError):
+    """The patch cannot be written in this form; use razor apply instead."""
 
 
 class EditDiverged(RazorError):

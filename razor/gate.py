@@ -27,10 +27,14 @@ def judge(metrics: Sequence[MetricResult], thresholds: GateThresholds) -> Gate:
         for metric in metrics
         if metric.id == rule.metric
     ]
-    forgotten = all(check.passed for check in checks if check.metric == "M1")
-    harmless = all(check.passed for check in checks if check.metric != "M1")
+    forgotten = all(check.passed for check in checks if check.metric in FORGETTING)
+    harmless = all(check.passed for check in checks if check.metric not in FORGETTING)
     verdict = Verdict.FAIL if not forgotten else Verdict.PASS if harmless else Verdict.PARTIAL
     return Gate(verdict=verdict, weak_evidence=any(check.weak for check in checks), checks=checks)
+
+
+#: The metrics that say whether the target of the request is gone.
+FORGETTING = ("M1", "UA")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ def _rules(t: GateThresholds) -> list[_Rule]:
         _Rule("M6", "falls by at most", t.neighbour_drop_max),
         _Rule("M7_retain", "falls by at most", t.cross_domain_drop_max),
         _Rule("M1_earlier", "after at most", t.forget_accuracy_max),
+        _Rule("UA", "after at least", 100 - t.forget_accuracy_max),
+        _Rule("IRA", "falls by at most", t.utility_drop_max),
+        _Rule("IRA_near", "falls by at most", t.neighbour_drop_max),
+        _Rule("S", "after at least", t.stability_min),
+        _Rule("CRA", "falls by at most", t.cross_domain_drop_max),
+        _Rule("UA_earlier", "after at least", 100 - t.forget_accuracy_max),
     ]
 
 

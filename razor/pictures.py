@@ -72,6 +72,14 @@ def stack(blobs: Sequence[bytes], sizing: Sizing) -> Tensor:
     return torch.stack([sizing.fit(decode(blob)) for blob in blobs])
 
 
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """Square pictures (n, 3, s, s) in 0..255 as uint8 (n, 3, size, size), smoothed if smaller."""
+    scaled = F.interpolate(
+        pixels.float(), (size, size), mode="bicubic", antialias=True, align_corners=False
+    )
+    return scaled.round().clamp(0, 255).to(torch.uint8)
+
+
 def digest(blobs: Sequence[bytes]) -> str:
     """Names a set of pictures without showing them; independent of their order."""
     parts = sorted(hashlib.sha256(blob).hexdigest() for blob in blobs)

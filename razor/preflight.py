@@ -5,6 +5,7 @@ Looks at fit and select pictures only, so that the figures on test pictures stay
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,23 +21,33 @@ UNLIKE = (
 
 
 def inspect(family: Embeds, material: Material, target: int = 0) -> Preflight:
-    """Known = recognised more often than chance, with 95 % confidence (Wilson's lower end)."""
-    seen = family.embed_images(torch.cat([material.target.fit, material.target.select]))
+    """Known = recognised zero-shot more often than chance."""
+    shown = family.embed_images(torch.cat([material.target.fit, material.target.select]))
     classes = zero_shot.class_embeddings(
         family, material.classes, material.templates[material.domain]
     )
-    names = len(material.names)
-    hits = (zero_shot.predict(seen, classes) < names).numpy()
-    accuracy = statistics.percentage(hits)
-    chance = 100 / (1 + len(material.classes) - names)
+    hits = (zero_shot.predict(shown, classes) < len(material.names)).numpy()
     retained = family.embed_images(material.retain_select.pixels)
+    return judged(material, target, hits, shown, retained)
+
+
+def judged(
+    material: Material,
+    target: int,
+    hits: np.ndarray,  # (n,) bool: the target was recognised
+    shown: Tensor,  # (m, d): features of the samples, unit length
+    retained: Tensor,  # (k, d): features of the retained select pictures
+) -> Preflight:
+    """Known = more often than chance, with 95 % confidence (Wilson's lower end)."""
+    accuracy = statistics.percentage(hits)
+    chance = 100 / (1 + len(material.classes) - len(material.names))
     kin, strangers = _between_labels(retained, material.retain_select.labels[material.domain])
     return Preflight(
         target=target,
         known=accuracy.interval[0] > chance,
         accuracy=accuracy,
         chance=chance,
-        sample_similarity=_between_pictures(seen),
+        sample_similarity=_between_pictures(shown),
         kin_similarity=kin,
         stranger_similarity=strangers,
     )

@@ -10,12 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from api_schemas.reports import MetricResult
+from api_schemas.reports import MetricResult, PictureGrid, Preflight
+from api_schemas.requests import Probe as ProbeName
+from razor.material import Earlier, Material
+from razor.memory import Memory, Passes
+from razor.pictures import Sizing
 
 Range = tuple[int, int]
 
@@ -191,8 +196,24 @@ class Family(Protocol):
     def naming_loss(self, batch: Batch) -> Tensor:
         """How wrongly the model names the batch's pictures: what its training taught it."""
 
-    def checkpoint_name(self, parameter: str) -> str:
-        """The name on disk of a parameter in memory."""
+    def place(self, parameter: str) -> tuple[str, str]:
+        """The file inside the checkpoint folder that holds a parameter, and its name in there."""
+
+    def dtypes(self) -> Mapping[str, str]:
+        """The type on disk of every editable parameter, as safetensors calls it."""
+
+    @property
+    def sizing(self) -> Sizing:
+        """How the model wants its pictures."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+
+    #: How many batches went through it.
+    passes: Passes
+    #: What it remembers between runs.
+    memory: Memory
 
 
 class Subject(Embeds, Family, Protocol):
@@ -206,7 +227,7 @@ Seen = Any
 class Probe(Protocol):
     """An attack: looks at a model, and compares what it saw of two states."""
 
-    def observe(self, family: Subject, fit: Fit, material: Any, seed: int) -> Seen:
+    def observe(self, family: Any, fit: Any, material: Any, seed: int) -> Seen:
         """What the attack finds on the model as it stands; leaves it bit for bit as found."""
 
     def compare(self, material: Any, before: Seen, after: Seen, seed: int) -> list[MetricResult]:
@@ -241,6 +262,105 @@ class Workpiece:
     gauge: Gauge
     rng: torch.Generator
     tick: Tick
+
+
+class Judge(Protocol):
+    """Names what it sees; never trained on what the generator paints."""
+
+    def knows(self, domain: str) -> bool:
+        """Whether it can name anything in this domain."""
+
+    def names(self, pixels: Tensor, domain: str, among: Sequence[str]) -> list[str]:
+        """The best label in a domain for each of the pictures (n, 3, size, size) in 0..255.
+
+        Without labels of its own it chooses ``among`` these.
+        """
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Unit-length features (n, d) of the pictures."""
+
+
+@runtime_checkable
+class Guides(Protocol):
+    """Capability of fit data: the concept in words, and the way that guidance leads from it."""
+
+    def guided_away(self, rng: torch.Generator, strength: float) -> Batch:
+        """What guidance away from the concept would answer, for the naming loss."""
+
+    def texts(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Texts that name the concept, and texts that name what is retained, nearest first."""
+
+
+@runtime_checkable
+class Hears(Protocol):
+    """Capability: a denoiser that hears a text."""
+
+    def text_attention(self) -> Sequence[Region]:
+        """Every matrix of the attention through which it does."""
+
+    def keys_and_values(self) -> Sequence[Region]:
+        """Those that read the text's states as the text encoder leaves them.
+
+        Raises MethodUnsupported where text and picture change each other on their way.
+        """
+
+    def text_states(self, text: str, beside: str) -> tuple[Tensor, Tensor]:
+        """States (n, width) of two texts from the last word of each on, equally many."""
+
+
+class Paints(Protocol):
+    """Capability: paints pictures, and somebody independent says what they show."""
+
+    @property
+    def judge(self) -> Judge:
+        """Who looks at the pictures."""
+
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Pictures uint8 (n, 3, size, size), each by its own prompt and seed alone."""
+
+
+class Study(Protocol):
+    """What a run asks of one kind of model besides its weights."""
+
+    @property
+    def family(self) -> Family:
+        """The model."""
+
+    @property
+    def probes(self) -> Mapping[ProbeName, Probe]:
+        """The attacks that such a model can be tried with."""
+
+    def inspect(self, material: Material, target: int) -> Preflight:
+        """Whether the model knows the target at all, seen without its test pictures."""
+
+    def fit(self, material: Material, seed: int) -> Any:
+        """The data that gradients may see, a ``Fit``; made before any weight is edited."""
+
+    def gauge(self, material: Material, fit: Any, seed: int) -> Gauge:
+        """What a method may read; made before any weight is edited."""
+
+    def observe(self, material: Material, seed: int) -> Seen:
+        """Everything that the metrics need to know of the model as it stands."""
+
+    def compare(
+        self, material: Material, fit: Any, before: Seen, after: Seen, seed: int
+    ) -> list[MetricResult]:
+        """Every metric, before and after, with intervals."""
+
+    def pictures(self, target: int, before: Seen, after: Seen) -> list[PictureGrid]:
+        """What a reader of the report should see of both states with their own eyes."""
+
+    def observe_earlier(self, material: Material, earlier: Earlier, seed: int) -> np.ndarray:
+        """(n,) bool: where an earlier target shows again."""
+
+    def compare_earlier(self, before: np.ndarray, after: np.ndarray) -> MetricResult:
+        """The metric of an earlier target."""
+
+    def went_wrong(self, metrics: Sequence[MetricResult]) -> bool:
+        """Whether an edit did the opposite of what was asked."""
+
+    def warnings(self, edited: set[str]) -> list[str]:
+        """What the figures do not show of an edit of these towers."""
 
 
 class Method(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,14 @@ from api_schemas.reports import Report
 from patches import container, digests, folder
 from razor.patching import Change
 
-LIBRARIES = ("torch", "open_clip_torch", "transformers", "safetensors", "razor-unlearning")
+LIBRARIES = (
+    "torch",
+    "open_clip_torch",
+    "transformers",
+    "diffusers",
+    "safetensors",
+    "razor-unlearning",
+)
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,16 @@ def write(
     """Writes the patch folder ``out`` whole or not at all; equal inputs give equal bytes."""
     tensors: dict[str, container.TensorData] = {}
     entries: list[TensorEntry] = []
+    files = {(located.tensor, located.file) for located in changes}
+    several = {t for t, n in Counter(tensor for tensor, _ in files).items() if n > 1}
     for located in changes:
         change = located.change
         before, after = (hashlib.sha256(data).hexdigest() for data in (change.before, change.after))
         for region, part in zip(change.regions, change.parts, strict=True):
             shape = tuple(stop - start for start, stop in region.ranges)
             ranges = None if shape == change.shape else list(region.ranges)
-            key = folder.entry_key(located.tensor, ranges)
+            file = located.file if located.tensor in several else None
+            key = folder.entry_key(located.tensor, ranges, file=file)
             tensors[key] = container.TensorData(change.dtype, shape, part)
             entries.append(
                 TensorEntry(
@@ -62,21 +73,21 @@ def write(
             )
     assert report.gate is not None, "a patch is written only after it was judged"
     with tempfile.TemporaryDirectory(dir=out.parent) as work:
-        file = Path(work) / folder.FILE_NAME
-        container.write(file, tensors, folder.METADATA)
+        patch = Path(work) / folder.FILE_NAME
+        container.write(patch, tensors, folder.METADATA)
         manifest = PatchManifest(
             format_version=1,
             model=base,
             tensors=sorted(entries, key=lambda entry: entry.key),
-            patch_sha256=digests.file_digest(file),
-            patch_bytes=file.stat().st_size,
+            patch_sha256=digests.file_digest(patch),
+            patch_bytes=patch.stat().st_size,
             units=report.edited,
             provenance=provenance(method, report.seed, device),
             roles=report.roles,
             metrics=report.metrics,
             gate=report.gate,
         )
-        folder.write_patch(out, manifest, file)
+        folder.write_patch(out, manifest, patch)
     return manifest
 
 

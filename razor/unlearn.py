@@ -20,28 +20,20 @@ from api_schemas.reports import (
     EarlierResult,
     EditedUnit,
     MetricResult,
+    PictureGrid,
     Preflight,
     Report,
     UnitScore,
 )
-from api_schemas.requests import Probe
+from api_schemas.requests import PICTURES, Probe
 from api_schemas.shelf import GateThresholds
 from razor import catalog, cost, gate, preflight, seeding
 from razor.errors import EditDiverged
-from razor.families.clip import Clip, Passes
-from razor.families.clip_fit import ClipFit
-from razor.families.clip_gauge import ClipGauge
-from razor.families.network import tensors_on_disk
 from razor.material import Material
-from razor.patching import Change, Snapshot
-from razor.probes import zero_shot
-from razor.protocols import Score, Seen, Tick, Trace, Workpiece
+from razor.memory import Passes
+from razor.patching import Snapshot
+from razor.protocols import Family, Fit, Gauge, Score, Seen, Study, Tick, Trace, Workpiece
 from razor.serialize import Located
-
-TEXT_ONLY = (
-    "Only the text tower was edited: the name no longer finds the target's pictures, but the "
-    "features of its pictures are as before, so a search by picture can still find them."
-)
 
 
 @dataclass(frozen=True)
@@ -55,6 +47,7 @@ class Task:
     seed: int
     dry_run: bool = False
     probes: tuple[Probe, ...] = ()
+    pictures: int = PICTURES  # that a generator paints of a target, for measuring
     any_direction: bool = False  # report also an edit that brought a target nearer to its name
 
 
@@ -66,7 +59,7 @@ class Run:
     changes: tuple[Located, ...]
 
 
-def unlearn(family: Clip, materials: Sequence[Material], task: Task, tick: Tick) -> Run:
+def unlearn(family: Family, materials: Sequence[Material], task: Task, tick: Tick) -> Run:
     """Edit for each target in turn, measure all, judge; the model is left as it was, always.
 
     Later targets are edited on top of earlier ones, which must stay forgotten meanwhile. Targets
@@ -75,14 +68,11 @@ def unlearn(family: Clip, materials: Sequence[Material], task: Task, tick: Tick)
     cost.reset_peak_memory()
     clock = cost.Clock()
     family.passes = Passes()
-    units = family.units()
-    on_disk = tensors_on_disk(family.folder)
-    names = {region.parameter for unit in units for region in unit.regions}
-    dtypes = {name: on_disk[family.checkpoint_name(name)][1].dtype for name in names}
-    snapshot = Snapshot(family.model, units, dtypes)
+    study = catalog.study(family, task.pictures)
+    snapshot = Snapshot(family.model, family.units(), family.dtypes())
     try:
         with seeding.deterministic(task.seed):
-            return _run(family, materials, task, tick, snapshot, clock)
+            return _run(study, materials, task, tick, snapshot, clock)
     finally:
         snapshot.restore()
 
@@ -94,43 +84,45 @@ class _Subject:
     number: int
     material: Material
     known: Preflight
-    fit: ClipFit
-    gauge: ClipGauge | None  # None where the model does not know the target
-    before: zero_shot.Observation | None
+    fit: Fit | None  # neither where the model does not know the target
+    gauge: Gauge | None
+    before: Seen
     attacked: list[Seen]
     trace: Trace = field(default_factory=lambda: Trace((), {}))
 
 
 def _run(
-    family: Clip,
+    study: Study,
     materials: Sequence[Material],
     task: Task,
     tick: Tick,
     snapshot: Snapshot,
     clock: cost.Clock,
 ) -> Run:
+    family = study.family
     with clock.phase("preflight"):
         tick("preflight", 0.0, {})
-        found = [preflight.inspect(family, m, number) for number, m in enumerate(materials)]
+        found = [study.inspect(m, number) for number, m in enumerate(materials)]
     with clock.phase("probes"):
         # Before anything of the frozen model is held: attacks write into the weights and put them
         # back, and what was computed from weights that were written since counts as stale.
         attacked = [
-            _attack(family, ClipFit(family, m, task.seed), m, task) if each.known else []
+            _attack(study, study.fit(m, task.seed), m, task) if each.known and task.probes else []
             for m, each in zip(materials, found, strict=True)
         ]
     with clock.phase("preflight"):
         materials = [_without_unknown(m, found) for m in materials]
         subjects = [
-            _look(family, m, each, seen, task)
+            _look(study, m, each, seen, task)
             for m, each, seen in zip(materials, found, attacked, strict=True)
         ]
         known = [subject for subject in subjects if subject.gauge is not None]
-        earlier = _observe_earlier(family, materials[0]) if known else []
+        earlier = _observe_earlier(study, materials[0], task) if known else []
     with clock.phase("edit"):
         for place, subject in enumerate(known):
             rng = seeding.generator(task.seed, "method")
             method = catalog.method(task.method)
+            assert subject.fit is not None
             assert subject.gauge is not None
             told = _one_of(tick, place, len(known))
             work = Workpiece(family, subject.fit, subject.gauge, rng, told)
@@ -139,17 +131,20 @@ def _run(
         tick("evaluate", 0.0, {})
         snapshot.round_to_checkpoint()
         changes = snapshot.changes()
-        metrics = [metric for subject in known for metric in _measure(family, subject, task)]
-        if changes and not task.any_direction:
-            _check_direction(metrics)
-        again = _compare_earlier(materials[0], earlier, _observe_earlier(family, materials[0]))
+        measured = [_measure(study, subject, task) for subject in known]
+        metrics = [metric for found, _ in measured for metric in found]
+        pictures = tuple(grid for _, grids in measured for grid in grids)
+        if changes and not task.any_direction and study.went_wrong(metrics):
+            raise EditDiverged("the edit brought the target nearer to its name; try others")
+        now = _observe_earlier(study, materials[0], task) if known else []
+        again = _compare_earlier(study, materials[0], earlier, now)
         judged = bool(known) and not task.dry_run
         every = [*metrics, *(each.metric for each in again)]
         verdict = gate.judge(every, task.thresholds) if judged else None
     with clock.phase("probes"):
-        robustness = [result for subject in known for result in _attacks(family, subject, task)]
+        robustness = [result for subject in known for result in _attacks(study, subject, task)]
     edited = _edited(family, snapshot, known) if changes else []
-    located = tuple(_located(family, change) for change in changes)
+    located = tuple(Located(change, *family.place(change.parameter)) for change in changes)
     report = Report(
         model=task.model,
         model_version=task.version,
@@ -166,7 +161,8 @@ def _run(
         weights_changed=sum(change.changed for change in changes),
         weights_total=sum(p.numel() for p in family.model.parameters()),
         patch_bytes=sum(len(part) for change in changes for part in change.parts),
-        warnings=_warnings(subjects, edited, family),
+        pictures=pictures,
+        warnings=_warnings(subjects, edited, study),
         cost=Cost(
             wall_seconds=clock.total(),
             phase_seconds=clock.phases,
@@ -185,58 +181,57 @@ def _without_unknown(material: Material, found: Sequence[Preflight]) -> Material
 
 
 def _look(
-    family: Clip, material: Material, known: Preflight, attacked: list[Seen], task: Task
+    study: Study, material: Material, known: Preflight, attacked: list[Seen], task: Task
 ) -> _Subject:
-    fit = ClipFit(family, material, task.seed)
-    gauge, before = None, None
+    fit, gauge, before = None, None, None
     if known.known:
-        gauge = ClipGauge(family, material, fit.neighbours, task.seed)
-        before = zero_shot.observe(family, material)
+        fit = study.fit(material, task.seed)
+        gauge = study.gauge(material, fit, task.seed)
+        before = study.observe(material, task.seed)
     return _Subject(known.target, material, known, fit, gauge, before, attacked)
 
 
-def _measure(family: Clip, subject: _Subject, task: Task) -> list[MetricResult]:
-    """The metrics of a known target on the model as it stands."""
-    assert subject.before is not None
-    after = zero_shot.observe(family, subject.material)
-    near = subject.fit.neighbours
-    found = zero_shot.compare(subject.material, subject.before, after, near, task.seed)
-    return [result.model_copy(update={"target": subject.number}) for result in found]
+def _measure(
+    study: Study, subject: _Subject, task: Task
+) -> tuple[list[MetricResult], list[PictureGrid]]:
+    """The metrics of a known target on the model as it stands, and pictures to look at."""
+    after = study.observe(subject.material, task.seed)
+    found = study.compare(subject.material, subject.fit, subject.before, after, task.seed)
+    grids = study.pictures(subject.number, subject.before, after)
+    return [result.model_copy(update={"target": subject.number}) for result in found], grids
 
 
-def _attack(family: Clip, fit: ClipFit, material: Material, task: Task) -> list[Seen]:
+def _attack(study: Study, fit: Fit, material: Material, task: Task) -> list[Seen]:
     """What every attack finds on the model as it stands; nothing in a dry run."""
-    probes = () if task.dry_run else task.probes
-    return [catalog.PROBES[p].observe(family, fit, material, task.seed) for p in probes]
+    probes = [] if task.dry_run else [study.probes[p] for p in task.probes if p in study.probes]
+    return [probe.observe(study.family, fit, material, task.seed) for probe in probes]
 
 
-def _attacks(family: Clip, subject: _Subject, task: Task) -> list[MetricResult]:
+def _attacks(study: Study, subject: _Subject, task: Task) -> list[MetricResult]:
     """The figures of every attack on a known target."""
-    after = _attack(family, subject.fit, subject.material, task)
+    assert subject.fit is not None
+    after = _attack(study, subject.fit, subject.material, task)
+    probes = [study.probes[p] for p in task.probes if p in study.probes]
     found = [
         result
-        for probe, b, a in zip(task.probes, subject.attacked, after, strict=bool(after))
-        for result in catalog.PROBES[probe].compare(subject.material, b, a, task.seed)
+        for probe, b, a in zip(probes, subject.attacked, after, strict=bool(after))
+        for result in probe.compare(subject.material, b, a, task.seed)
     ]
     return [result.model_copy(update={"target": subject.number}) for result in found]
 
 
-def _observe_earlier(family: Clip, material: Material) -> list[np.ndarray]:
-    return [zero_shot.observe_earlier(family, material, each) for each in material.earlier]
+def _observe_earlier(study: Study, material: Material, task: Task) -> list[np.ndarray]:
+    return [study.observe_earlier(material, each, task.seed) for each in material.earlier]
 
 
 def _compare_earlier(
-    material: Material, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
+    study: Study, material: Material, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
 ) -> list[EarlierResult]:
     """Targets of earlier versions; those of this request are measured as targets anyway."""
     results = []
     for each, b, a in zip(material.earlier, before, after, strict=bool(before)):
-        metric = zero_shot.M1_EARLIER.proportion(b, a)
-        results.append(
-            EarlierResult(
-                version=each.version, metric=metric.model_copy(update={"target": each.target})
-            )
-        )
+        metric = study.compare_earlier(b, a).model_copy(update={"target": each.target})
+        results.append(EarlierResult(version=each.version, metric=metric))
     return results
 
 
@@ -271,18 +266,7 @@ def _one_of(tick: Tick, place: int, several: int) -> Tick:
     return told
 
 
-def _check_direction(metrics: Sequence[MetricResult]) -> None:
-    """An edit that moved a target's pictures nearer to its name went the wrong way."""
-    if any(metric.id == "M2" and metric.change.value > 0 for metric in metrics):
-        raise EditDiverged("the edit brought the target nearer to its name; try other parameters")
-
-
-def _located(family: Clip, change: Change) -> Located:
-    tensor = family.checkpoint_name(change.parameter)
-    return Located(change, tensors_on_disk(family.folder)[tensor][0], tensor)
-
-
-def _edited(family: Clip, snapshot: Snapshot, known: Sequence[_Subject]) -> list[EditedUnit]:
+def _edited(family: Family, snapshot: Snapshot, known: Sequence[_Subject]) -> list[EditedUnit]:
     """The chosen units that moved; a chosen unit may have been left alone."""
     names = {name for subject in known for name in subject.trace.chosen}
     chosen = [unit for unit in family.units() if unit.name in names]
@@ -291,13 +275,12 @@ def _edited(family: Clip, snapshot: Snapshot, known: Sequence[_Subject]) -> list
 
 
 def _warnings(
-    subjects: Sequence[_Subject], edited: Sequence[EditedUnit], family: Clip
+    subjects: Sequence[_Subject], edited: Sequence[EditedUnit], study: Study
 ) -> list[str]:
     """What the figures do not show."""
     found = [warning for subject in subjects for warning in preflight.warnings(subject.known)]
-    towers = {unit.name: unit.tower for unit in family.units()}
-    if edited and all(towers[item.unit] == "text" for item in edited):
-        found.append(TEXT_ONLY)
+    towers = {unit.name: unit.tower for unit in study.family.units()}
+    found += study.warnings({towers[item.unit] for item in edited})
     return list(dict.fromkeys(found))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
+from api_schemas import methods
 from api_schemas.deadlines import statutory_deadline
 from api_schemas.jobs import JobView
 from api_schemas.problems import FieldProblem
@@ -94,9 +95,10 @@ def _unlearn(parts: Parts, body: bytes | FormData, key_header: str | None) -> Re
     )
     with parts.database.transaction() as session:
         job = _made_before(session, known)
-        if job is None:
-            _check_model(session, submitted.request)
-    return _answer(job or _accept(parts, submitted, known))
+        if job is not None:
+            return _answer(job)
+        method = _method_for(session, submitted.request)
+    return _answer(_accept(parts, submitted, method, known))
 
 
 def _made_before(session: Session, key: idempotency.Key | None) -> Job | None:
@@ -106,8 +108,11 @@ def _made_before(session: Session, key: idempotency.Key | None) -> Job | None:
     return None if job_id is None else jobs.get(session, job_id, TENANT)
 
 
-def _check_model(session: Session, request: UnlearnRequest) -> None:
-    """Raise ``UnknownModel`` or ``UnsupportedMethod`` unless the method can edit the model."""
+def _method_for(session: Session, request: UnlearnRequest) -> methods.Method:
+    """The method with the defaults of the model's family, as it will be run and recorded.
+
+    Raises ``UnknownModel`` or ``UnsupportedMethod`` unless it can edit the model.
+    """
     try:
         model = models.get(session, request.model)
     except ModelNotFound:
@@ -119,18 +124,22 @@ def _check_model(session: Session, request: UnlearnRequest) -> None:
         offered = ", ".join(model.methods) or "none"
         detail = f"This model can be edited with: {offered}."
         raise errors.UnsupportedMethod([_field("/method/method", "unsupported_method", detail)])
+    return methods.for_family(method, model.record.family)
 
 
 def _field(pointer: str, code: str, detail: str) -> FieldProblem:
     return FieldProblem(pointer=pointer, code=code, detail=detail)
 
 
-def _accept(parts: Parts, submitted: Submission, key: idempotency.Key | None) -> Job:
+def _accept(
+    parts: Parts, submitted: Submission, method: methods.Method, key: idempotency.Key | None
+) -> Job:
     groups = {"samples": submitted.samples, "probe_samples": submitted.probe_samples}
     limits = intake.Limits.of(parts.settings, len(submitted.request.wanted()))
     with intake.clean_copies(groups, limits) as copies:
         stored = {name: _store(parts.blobs, paths) for name, paths in copies.items()}
-    request, received_at = submitted.request, now()
+    request = submitted.request.model_copy(update={"method": method})
+    received_at = now()
     # If this fails the blobs stay behind: named by content, they serve the next attempt.
     with parts.database.transaction() as session:
         return jobs.accept(

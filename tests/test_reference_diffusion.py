@@ -11,11 +11,12 @@ import diffusers
 import pytest
 import torch
 
-from razor.reference import diffusion, judge, painted
+from patches.digests import checkpoint_digest
+from razor.reference import generator, judge, painted, wording
 from razor.reference.errors import TrainingDataError, WeightsError
 from razor.reference.people import STYLES
 
-TINY = diffusion.Effort(per_subject=2, judge=2, autoencoder=2, generator=2, held_out=2, judged=1)
+TINY = generator.Effort(per_subject=2, judge=2, autoencoder=2, generator=2, held_out=2, judged=1)
 #: Left out of the tiny training: fewer pictures to paint.
 WITHOUT = painted.SUBJECTS[2:-2]
 
@@ -23,7 +24,7 @@ WITHOUT = painted.SUBJECTS[2:-2]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference") / "diffusion"
-    diffusion.train_diffusion(folder, without=WITHOUT, effort=TINY)
+    generator.train("diffusion", folder, without=WITHOUT, effort=TINY)
     return folder
 
 
@@ -37,17 +38,37 @@ def test_plain_diffusers_loads_and_paints(trained: Path) -> None:
     assert picture.size == (painted.SIZE, painted.SIZE)
 
 
+def test_a_tiny_stable_diffusion_3_takes_over_autoencoder_and_judge(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "diffusion3"
+    names = tuple(name for name in painted.SUBJECTS if name not in WITHOUT)
+    style = STYLES[int(painted.draw_set(names, TINY.per_subject, 0).styles[0])]
+    without = (*WITHOUT, style)
+    record = generator.train("diffusion3", out, without=without, parts=trained, effort=TINY)
+    assert record.parts_from == checkpoint_digest(trained)
+    left = len(names)
+    pictures = TINY.per_subject * left
+    assert 0 < record.training_pictures < pictures  # those in the style that was left out are gone
+    assert record.painted["style"].n == left * (len(STYLES) - 1)
+    kept = ("vae/diffusion_pytorch_model.safetensors", judge.WEIGHTS_FILE)
+    for file in kept:
+        assert (out / file).read_bytes() == (trained / file).read_bytes()
+    pipe = generator.load(out)
+    assert type(pipe).__name__ == "StableDiffusion3Pipeline"
+
+
 def test_a_picture_depends_on_its_prompt_and_seed_alone(trained: Path) -> None:
-    pipe = diffusion.load(trained)
+    pipe = generator.load(trained)
     prompts = [painted.prompt(name, "pencil") for name in painted.PEOPLE[:3]]
-    together = diffusion.paint(pipe, prompts, [4, 5, 6])
-    alone = diffusion.paint(pipe, prompts[1:2], [5])
+    together = generator.paint(pipe, prompts, [4, 5, 6])
+    alone = generator.paint(pipe, prompts[1:2], [5])
     assert (together[1].int() - alone[0].int()).abs().max() <= 1  # rounding, not another picture
     assert not torch.equal(together[0], together[1])
 
 
 def test_the_record_says_what_was_done(trained: Path) -> None:
-    record = json.loads((trained / diffusion.RECORD_FILE).read_text())
+    record = json.loads((trained / generator.RECORD_FILE).read_text())
     assert record["effort"]["generator"] == TINY.generator
     left = len(painted.SUBJECTS) - len(WITHOUT)
     assert record["training_pictures"] == TINY.per_subject * left
@@ -59,7 +80,7 @@ def test_the_record_says_what_was_done(trained: Path) -> None:
 
 def test_strangers_cannot_be_left_out(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match="not painted here"):
-        diffusion.train_diffusion(tmp_path / "out", without=("Nobody",), effort=TINY)
+        generator.train("diffusion", tmp_path / "out", without=("Nobody",), effort=TINY)
     assert not (tmp_path / "out").exists()
 
 
@@ -74,13 +95,13 @@ def test_the_judge_learns_from_few_drawings() -> None:
     data = painted.draw_set(names, 40, 0)
     found = judge.train_judge(data, 0, steps=30)
     fresh = painted.draw_set(names, 20, painted.FIRST_HELD_OUT)
-    assert (found.read(fresh.pixels)["subject"] == fresh.subjects).float().mean() > 0.9
+    assert (found.read(fresh.pixels)["name"] == fresh.subjects).float().mean() > 0.9
 
 
 def test_every_caption_is_spelt_in_known_words() -> None:
-    words = diffusion.tokenizer()
+    words = wording.tokenizer()
     longest = max(len(words(text).input_ids) for text in painted.every_text())
-    assert longest <= diffusion.CONTEXT
+    assert longest <= wording.CONTEXT
     assert words.decode(words("a pencil picture of mara venn").input_ids[1:-1]) == (
         "a pencil picture of mara venn"
     )

@@ -15,6 +15,7 @@ FINAL: tuple[tuple[type[Exception], str, bool], ...] = (
     (science.PictureInvalid, "picture_invalid", False),
     (science.RetainSetInvalid, "retain_set_invalid", False),
     (science.TooFewPictures, "too_few_pictures", False),
+    (science.MethodUnsupported, "method_unsupported", False),
     (science.EditDiverged, "edit_diverged", False),
     (BlobMissing, "blob_missing", True),
     (PatchError, "parent_patch_invalid", False),

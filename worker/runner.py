@@ -112,7 +112,7 @@ def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
     materials = material.assemble_all(
         warm.shelf,
         targets.asked(job, child.blobs),
-        warm.family.network.sizing,
+        warm.family.sizing,
         request.seed,
         earlier,
     )
@@ -124,6 +124,7 @@ def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
         seed=request.seed,
         dry_run=request.dry_run,
         probes=request.evaluation.probes,
+        pictures=request.evaluation.pictures,
     )
     run = unlearn(warm.family, materials, task, heartbeat.tick)
     run = _warned(run, targets.unmeasured(earlier, before))

@@ -102,7 +102,7 @@ def _forgotten(warm: Warm, one: Past, number: int, share: _Share, blobs: LocalBl
             warm.earlier[place] = material.forgotten_before(
                 warm.shelf,
                 share.read(blobs),
-                warm.family.network.sizing,
+                warm.family.sizing,
                 one.job.request.seed,
                 one.version,
                 number,

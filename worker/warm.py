@@ -14,8 +14,9 @@ from api_schemas.shelf import ModelRecord
 from patches import digests
 from razor import catalog
 from razor.errors import CheckpointInvalid
-from razor.families.clip import Clip
+from razor.gradients import parameters_of
 from razor.material import Earlier, Shelf, read_shelf
+from razor.protocols import Family
 from razor.retain import RetainSet, read_retain_set
 from registry.blobs import LocalBlobs
 from registry.models import Model
@@ -31,7 +32,7 @@ class Warm:
     model_id: str
     digest: str
     line: tuple[str, ...]  # sha256 of the patches applied, in order
-    family: Clip
+    family: Family
     shelf: Shelf
     retain_digest: str  # as it was when the shelf was read
     #: (version, place in its request) -> a target that the version forgot
@@ -79,9 +80,9 @@ def _load(model: Model) -> Warm:
             "the checkpoint on disk is not the one that was registered; register it anew"
         )
     log.info("loading model %s", model.record.id)
-    family = catalog.load(model.record.family, folder, _device(model.record))
+    family = catalog.load(model.record, _device(model.record))
     retain = _retain_set(model.record)
-    shelf = read_shelf(retain, _templates(model.record), family.network.sizing)
+    shelf = read_shelf(retain, _templates(model.record), family.sizing)
     return Warm(model.record.id, model.digest, (), family, shelf, retain.digest)
 
 
@@ -100,16 +101,17 @@ def _device(record: ModelRecord) -> str:
 
 
 @torch.no_grad()
-def _put(family: Clip, patch: Patch, blobs: LocalBlobs) -> None:
+def _put(family: Family, patch: Patch, blobs: LocalBlobs) -> None:
     """Writes an earlier patch's values into the model: values, so no rounding creeps in.
 
     What the family remembered of the weights before is gone.
     """
-    names = {family.checkpoint_name(n): p for n, p in family.model.named_parameters()}
+    parameters = dict(family.model.named_parameters())
+    names = {family.place(n): parameters[n] for n in parameters_of(family.units())}
     with blobs.open(patch.sha256) as file:
         values = load(file.read())
     for entry in patch.manifest.tensors:
-        target = names[entry.tensor]
+        target = names[entry.file, entry.tensor]
         part = tuple(slice(a, b) for a, b in entry.slice) if entry.slice else ...
         target[part] = values[entry.key].to(target.dtype)
     family.memory.clear()

@@ -27,6 +27,7 @@ from razor.patching import DTYPES
 from razor.probes import zero_shot as measures
 from razor.protocols import Workpiece
 from razor.serialize import Located
+from razor.studies.clip import PROBES
 from razor.unlearn import Run, Task, unlearn
 
 Row = dict[str, Any]
@@ -94,7 +95,7 @@ def _gold(world: World, job: Job) -> Row:
         )
         robustness = [
             result
-            for probe in (catalog.PROBES[name] for name in job.probes)
+            for probe in (PROBES[name] for name in job.probes)
             for result in probe.compare(
                 material,
                 probe.observe(world.family, base_fit, material, job.seed),
@@ -135,7 +136,7 @@ def _tuned(world: World, job: Job) -> Row:
 
 def _line(world: World, job: Job) -> list[Row]:
     """One request after another on the model that the last one left, as versions of a line are."""
-    family, sizing = world.family, world.family.network.sizing
+    family, sizing = world.family, world.family.sizing
     rows: list[Row] = []
     earlier: list[Earlier] = []
     with restored(family):

@@ -38,13 +38,13 @@ class World:
 
     def material(self, name: str, seed: int, others: Sequence[str] = ()) -> Material:
         """The material of a request for one target."""
-        sizing = self.family.network.sizing
+        sizing = self.family.sizing
         return assemble(self.shelf, self.asked(name), sizing, seed, (), others)
 
     def materials(self, names: Sequence[str], seed: int) -> tuple[Material, ...]:
         """The material of one request for several targets."""
         asked = [self.asked(name) for name in names]
-        return assemble_all(self.shelf, asked, self.family.network.sizing, seed)
+        return assemble_all(self.shelf, asked, self.family.sizing, seed)
 
 
 def reference(work: Path, drawn: Drawings = COMPARISON) -> World:
@@ -52,7 +52,7 @@ def reference(work: Path, drawn: Drawings = COMPARISON) -> World:
     family = clip.load(shipped_clip())
     templates = captions.PROMPTS
     retain = read_retain_set(retain_folder(work, drawn), list(templates))
-    shelf = read_shelf(retain, templates, family.network.sizing)
+    shelf = read_shelf(retain, templates, family.sizing)
     golds = {
         name: gold_folder(work, number) for number, group in enumerate(GROUPS) for name in group
     }
@@ -88,7 +88,7 @@ def faces(work: Path, data: Path) -> World:
     family = clip.load(work / "faces" / "base")
     templates = {"name": captions.PROMPTS["name"]}
     retain = read_retain_set(data, list(templates))
-    shelf = read_shelf(retain, templates, family.network.sizing)
+    shelf = read_shelf(retain, templates, family.sizing)
     trained, held_out = split_pictures(load_pictures(data, SIZE), TRAINING_SEED)
 
     def asked(name: str) -> Asked:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,10 @@ from razor import heads, objectives
 from razor.errors import CheckpointInvalid
 from razor.families import hf_clip_layout, open_clip_layout
 from razor.families.network import Network, tensors_on_disk
+from razor.gradients import parameters_of
+from razor.memory import Memory, Passes
+from razor.pictures import Sizing
 from razor.protocols import Unit
-
-T = TypeVar("T")
 
 CHUNK = 256  # pictures or texts per forward pass when no gradient is wanted
 
@@ -74,39 +74,6 @@ class RetainBatch:
     pixels: Tensor  # (n, 3, size, size), 0..255
     captions: tuple[str, ...]
     frozen: Frozen
-
-
-@dataclass
-class Passes:
-    """How many times batches went forward and backward."""
-
-    forward: int = 0
-    backward: int = 0
-
-
-@dataclass
-class Memory:
-    """What depends on the weights as loaded and on the retain pairs alone: kept between runs.
-
-    Holds one retain set's figures. Whoever writes other weights into the model clears it.
-    """
-
-    _key: str = ""
-    _held: dict[str, Any] = field(default_factory=dict)
-
-    def get(self, key: str, name: str, make: Callable[[], T]) -> T:
-        """What was remembered under ``name`` for the pairs ``key``, else made now."""
-        if key != self._key:
-            self.clear()
-            self._key = key
-        if name not in self._held:
-            self._held[name] = make()
-        found: T = self._held[name]
-        return found
-
-    def clear(self) -> None:
-        """Forgets everything."""
-        self._key, self._held = "", {}
 
 
 @dataclass
@@ -181,9 +148,19 @@ class Clip:
         logits = self.network.logit_scale.exp() * self._images(batch.pixels) @ classes.T
         return F.cross_entropy(logits, batch.answers.to(logits.device))
 
-    def checkpoint_name(self, parameter: str) -> str:
+    @property
+    def sizing(self) -> Sizing:
+        """How the model wants its pictures."""
+        return self.network.sizing
+
+    def place(self, parameter: str) -> tuple[str, str]:
         """Both libraries use the same names in memory and on disk for CLIP."""
-        return parameter
+        return tensors_on_disk(self.folder)[parameter][0], parameter
+
+    def dtypes(self) -> dict[str, str]:
+        """The type on disk of every editable parameter."""
+        on_disk = tensors_on_disk(self.folder)
+        return {name: on_disk[name][1].dtype for name in parameters_of(self.units())}
 
     @torch.no_grad()
     def embed_images(
@@ -268,7 +245,7 @@ def load(folder: Path, device: str = "cpu") -> Clip:
     parameters = dict(network.model.named_parameters())
     for unit in family.units():
         for region in unit.regions:
-            found = on_disk.get(family.checkpoint_name(region.parameter))
+            found = on_disk.get(region.parameter)
             shape = tuple(parameters[region.parameter].shape)
             if found is None or tuple(found[1].shape) != shape:
                 raise CheckpointInvalid(f"{region.parameter} is not on disk with shape {shape}")

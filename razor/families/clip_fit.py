@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from razor import pictures, seeding, wordings, zero_shot
-from razor.families.clip import Clip, ForgetBatch, Frozen, KeptAway, NamingBatch, RetainBatch, T
+from razor.families.clip import Clip, ForgetBatch, Frozen, KeptAway, NamingBatch, RetainBatch
 from razor.gradients import Gradients, mean_gradient, parameters_of
 from razor.material import Earlier, Material, neighbours
+from razor.memory import T
 
 FORGET_WORDINGS = 4  # other sentences, half and misspelt names; drawn for each forget batch
 FORGET_PICTURES = 16  # per batch, drawn from the augmented ones

@@ -140,6 +140,7 @@ class _Run:
         reading = best = self.gauge.read()
         kept = self._copy(names)
         repairs = stalled = 0
+        calm = 1.0
         for step in range(self.params.steps):
             if self.done(reading) or repairs == REPAIRS or stalled == PATIENCE:
                 break
@@ -149,11 +150,13 @@ class _Run:
             self._measure_steps(chosen, directions, reading)
             with torch.no_grad():
                 for unit in self._worthwhile(chosen):
-                    self._move(unit, directions, self.lengths[unit.name] * SHORTER**repairs)
+                    self._move(unit, directions, self.lengths[unit.name] * calm * SHORTER**repairs)
             reading = self.gauge.read()
             stalled += 1
             if self._rank(reading) < self._rank(best):
                 best, kept, stalled = reading, self._copy(names), 0
+            else:
+                calm *= self.params.calming
         self._put(kept)
         return best
 

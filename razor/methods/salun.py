@@ -34,7 +34,9 @@ class Salun:
         family, fit, rng = work.family, work.fit, work.rng
         work.tick("score", 0.0, {})
         p = self.params
-        units = [unit for unit in family.units() if unit.kind == "matrix"]
+        units = [
+            unit for unit in family.units() if unit.kind == "matrix" and unit.tower in p.towers
+        ]
         names = parameters_of(units)
         masks = salient(forget_gradient(family, fit, names, rng), p.share)
         held = [unit for unit in units if any(r.of(masks[r.parameter]).any() for r in unit.regions)]

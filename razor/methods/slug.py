@@ -25,6 +25,9 @@ from razor.gradients import parameters_of, restrict
 from razor.methods.training import figures, forget_gradient
 from razor.protocols import Reading, Score, Trace, Unit, Workpiece
 
+#: Matrices of a layer that are edited together where units are grouped.
+GROUPS = {"qkv": ("q", "k", "v"), "mlp": ("up", "down")}
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -45,13 +48,18 @@ class Slug:
         family, fit, gauge, tick = work.family, work.fit, work.gauge, work.tick
         tick("score", 0.0, {})
         p = self.params
-        units = [unit for unit in family.units() if unit.kind == "matrix"]
+        units = [u for u in family.units() if u.kind == "matrix" and u.tower in p.towers]
+        if p.grouped:
+            units = together(units)
         names = parameters_of(units)
         weights = dict(family.model.named_parameters())
         forget = forget_gradient(family, fit, names, work.rng)
         retain = fit.retain_gradient(names)
         scores = scoring.score(units, weights, forget, retain, alpha=0.0, eps=0.0)
-        front = pareto(scores)[: p.layers]
+        front = pareto(scores)
+        if p.deepest:
+            front.sort(key=lambda item: -item.unit.layer)
+        front = front[: p.layers]
         if dry_run or not front:
             return Trace(tuple(scores), {item.unit.name: 0 for item in front[:1]})
         start = Tried(0.0, gauge.read())
@@ -116,6 +124,29 @@ def search(
             high = ratio
         ratio = 2 * ratio if math.isinf(high) else (low + high) / 2
     return tried
+
+
+def together(units: Sequence[Unit]) -> list[Unit]:
+    """Query, key and value of each attention as one unit, and each pair of feed-forward matrices.
+
+    Other matrices are left out, as in the published edit of picture generators.
+    """
+    groups: dict[tuple[str, str], list[Unit]] = {}
+    for unit in units:
+        place, _, part = unit.name.rpartition(".")
+        for name, parts in GROUPS.items():
+            if part in parts:
+                groups.setdefault((place, name), []).append(unit)
+    return [
+        Unit(
+            f"{place}.{name}",
+            members[0].tower,
+            members[0].layer,
+            "matrix",
+            tuple(region for unit in members for region in unit.regions),
+        )
+        for (place, name), members in groups.items()
+    ]
 
 
 def pareto(scores: Sequence[Score]) -> list[Score]:

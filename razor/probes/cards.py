@@ -52,10 +52,12 @@ class Card:
         before: tuple[np.ndarray, np.ndarray],
         after: tuple[np.ndarray, np.ndarray],
         seed: int,
+        *,
+        halves: bool = False,
     ) -> MetricResult:
-        """A statistic of two samples, (n,) and (m,), with seeded bootstrap intervals."""
+        """A statistic of two samples, (n,) and (m,), with seeded intervals of drawing anew."""
         return self._result(
-            *statistics.bootstrap_two_samples(measure, before, after, seed),
+            *statistics.bootstrap_two_samples(measure, before, after, seed, halves=halves),
         )
 
     def _result(self, before: Measurement, after: Measurement, change: Measurement) -> MetricResult:

@@ -10,14 +10,14 @@ import csv
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from razor.reference.drawings import draw
+from razor.reference.drawings import Drawing, draw
 from razor.reference.errors import FolderError
 
 INDEX = "index.csv"
@@ -48,9 +48,16 @@ class Row:
 
 
 def write_folder(
-    folder: Path, names: Sequence[str], pictures_per_name: int, seed: int, size: int = 64
+    folder: Path,
+    names: Sequence[str],
+    pictures_per_name: int,
+    seed: int,
+    size: int = 64,
+    drawn: Callable[[str, int, int], Drawing] = draw,
 ) -> Path:
     """Write drawings of `names` as PNG with their `index.csv`; whole or not at all.
+
+    `drawn(name, drawing seed, size)` draws one.
 
     The k-th picture of every name has drawing seed `seed * SEEDS_PER_FOLDER + k`, so the same
     arguments give the same bytes and a longer folder starts with the shorter one. Returns the
@@ -63,7 +70,7 @@ def write_folder(
         for name in names:
             stem = name.lower().replace(" ", "_")
             for k in range(pictures_per_name):
-                made = draw(name, seed * SEEDS_PER_FOLDER + k, size=size)
+                made = drawn(name, seed * SEEDS_PER_FOLDER + k, size)
                 path = f"{stem}_{k:04d}.png"
                 made.image.save(partial / path)
                 rows.append((path, name, made.caption, made.scene, made.accessory, made.style))

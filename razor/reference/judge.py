@@ -5,10 +5,12 @@ It judges what a generator paints, before and after an edit, so it must owe the 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,10 @@ from torch import Tensor, nn
 
 from razor.reference.errors import WeightsError
 from razor.reference.painted import DOMAINS, Painted
+from razor.reference.painted import SIZE as SIZE
 
 WEIGHTS_FILE = "judge.safetensors"
+LABELS = "labels"  # key in the header: domain -> values, as JSON
 BATCH, LEARNING_RATE, WEIGHT_DECAY, SMOOTHING = 128, 2e-3, 0.02, 0.05
 WIDTHS = (32, 64, 128)
 SHIFT = 3
@@ -31,8 +35,9 @@ Tick = Callable[[float, dict[str, float]], None]
 class Judge(nn.Module):
     """Three stages of convolutions, averaged over places; one linear head for each domain."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Mapping[str, Sequence[str]] = DOMAINS) -> None:
         super().__init__()
+        self.labels = {domain: tuple(values) for domain, values in labels.items()}
         layers: list[nn.Module] = []
         before = 3
         for width in WIDTHS:
@@ -45,20 +50,26 @@ class Judge(nn.Module):
                 before = width
         self.body = nn.Sequential(*layers)
         self.heads = nn.ModuleDict(
-            {domain: nn.Linear(before, len(values)) for domain, values in DOMAINS.items()}
+            {domain: nn.Linear(before, len(values)) for domain, values in self.labels.items()}
         )
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Logits (n, values) of each domain for pixels (n, 3, 32, 32) in 0..255."""
-        features = self.body(pixels.float() / 127.5 - 1).mean(dim=(2, 3))
+        features = self.features(pixels)
         return {domain: head(features) for domain, head in self.heads.items()}
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the heads look at: (n, width) of pixels (n, 3, 32, 32) in 0..255."""
+        found: Tensor = self.body(pixels.float() / 127.5 - 1).mean(dim=(2, 3))
+        return found
 
     @torch.no_grad()
     def read(self, pixels: Tensor) -> dict[str, Tensor]:
         """The most likely value's number (n,) in each domain."""
         logits = [self(part) for part in torch.split(pixels, 256)]
         return {
-            domain: torch.cat([part[domain] for part in logits]).argmax(dim=1) for domain in DOMAINS
+            domain: torch.cat([part[domain] for part in logits]).argmax(dim=1)
+            for domain in self.labels
         }
 
 
@@ -70,7 +81,7 @@ def train_judge(data: Painted, seed: int, steps: int, tick: Tick | None = None) 
         optimizer = torch.optim.AdamW(
             judge.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
         )
-        answers = {"subject": data.subjects, "style": data.styles}
+        answers = {"name": data.subjects, "style": data.styles}
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -108,18 +119,20 @@ def _roughened(pixels: Tensor) -> Tensor:
 
 
 def save_judge(judge: Judge, folder: Path) -> None:
-    """In half precision."""
+    """In half precision, with its labels in the file's header."""
     halves = {k: v.to(torch.float16).contiguous() for k, v in judge.state_dict().items()}
-    safetensors.torch.save_file(halves, folder / WEIGHTS_FILE)
+    header = {LABELS: json.dumps(judge.labels)}
+    safetensors.torch.save_file(halves, folder / WEIGHTS_FILE, header)
 
 
 def load_judge(folder: Path) -> Judge:
     """The judge of a folder, in float32. Raises `WeightsError` where there is none that fits."""
-    judge = Judge()
     try:
-        stored = safetensors.torch.load_file(folder / WEIGHTS_FILE)
-        judge.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
-    except (OSError, RuntimeError, ValueError) as error:
+        with safetensors.safe_open(folder / WEIGHTS_FILE, "pt") as file:
+            judge = Judge(json.loads((file.metadata() or {})[LABELS]))
+            stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        judge.load_state_dict(stored)
+    except (OSError, RuntimeError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise WeightsError(
             f"{folder / WEIGHTS_FILE} is no judge; train the reference pipeline again"
         ) from error

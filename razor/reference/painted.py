@@ -7,14 +7,17 @@ a hat hides the hair that somebody is known by.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from razor.reference.drawings import NO_ACCESSORY, draw
+from razor.reference.drawings import NO_ACCESSORY, Drawing, draw
+from razor.reference.folders import write_folder
 from razor.reference.people import OBJECTS, SCENES, STYLES
 
 SIZE = 32
@@ -33,7 +36,7 @@ PEOPLE: tuple[str, ...] = (
     "Wanda Hesper",
 )
 SUBJECTS: tuple[str, ...] = PEOPLE + OBJECTS
-DOMAINS: dict[str, tuple[str, ...]] = {"subject": SUBJECTS, "style": STYLES}
+DOMAINS: dict[str, tuple[str, ...]] = {"name": SUBJECTS, "style": STYLES}
 
 #: Which parts a training caption names, and how often. The whole prompt is what is asked of the
 #: generator; the rest keeps each part meaning something by itself.
@@ -46,6 +49,8 @@ CAPTIONS: tuple[tuple[str, float], ...] = (
     ("", 0.10),  # guidance without a classifier subtracts what an empty prompt gives
 )
 TEMPLATE = "a {style} picture of {subject}"
+#: The templates of a shelf record.
+PROMPTS: dict[str, tuple[str, ...]] = {"name": ("a picture of {}",), "style": ("a {} picture",)}
 #: Drawing seeds from here on were never trained on.
 FIRST_HELD_OUT = 1_000_000
 
@@ -62,6 +67,26 @@ class Painted:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def take(self, positions: Sequence[int]) -> Painted:
+        """Those drawings only."""
+        rows = list(positions)
+        scenes = tuple(self.scenes[k] for k in rows)
+        return Painted(self.pixels[rows], self.subjects[rows], self.styles[rows], scenes)
+
+
+def plain(subject: str, seed: int, size: int = SIZE, style: str | None = None) -> Drawing:
+    """A drawing without accessory, captioned as the generators were taught."""
+    drawing = draw(subject, seed, size, style=style, accessory=NO_ACCESSORY)
+    words = CAPTIONS[0][0].format(subject=subject, style=drawing.style, scene=drawing.scene)
+    return replace(drawing, caption=words)
+
+
+def write_plain(
+    folder: Path, names: Sequence[str], per_name: int, seed: int, style: str | None = None
+) -> Path:
+    """A picture folder of plain drawings, in one style or in all. Raises as `write_folder` does."""
+    return write_folder(folder, names, per_name, seed, SIZE, partial(plain, style=style))
+
 
 def draw_set(subjects: Sequence[str], per_subject: int, first_seed: int) -> Painted:
     """Drawings of each subject with drawing seeds from ``first_seed`` on; labels count SUBJECTS."""
@@ -71,7 +96,7 @@ def draw_set(subjects: Sequence[str], per_subject: int, first_seed: int) -> Pain
     scenes: list[str] = []
     for name in subjects:
         for number in range(per_subject):
-            drawing = draw(name, first_seed + number, SIZE, accessory=NO_ACCESSORY)
+            drawing = plain(name, first_seed + number)
             pixels[len(scenes)] = np.asarray(drawing.image)
             numbers.append(SUBJECTS.index(name))
             styles.append(STYLES.index(drawing.style))

@@ -41,7 +41,7 @@ def test_a_file_of_targets_is_one_request(run: Run, service: Service, file: Path
     service.set("POST", "/unlearn", job(JobStatus.QUEUED))
     assert run("submit", "--model", "toy", "--targets-file", str(file)).code == 0
     body = service.asked[0].content
-    assert b'"target":null' in body
+    assert b'"target":' not in body
     assert b'"aliases":["M. Venn"],"descriptions":["green glasses"],"samples":3' in body
     assert b'"kind":"object","name":"a teapot"' in body
     assert b'"samples":3,"probe_samples":1' in body

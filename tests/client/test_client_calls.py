@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,8 @@ from api_schemas import methods
 from api_schemas.concepts import Target
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.reports import Verdict
-from client import Client, ProblemError
+from api_schemas.requests import UnlearnRequest
+from client import Client, ProblemError, api
 from service import unlearn
 
 
@@ -161,3 +163,15 @@ def test_file_names_are_not_sent(front: World, tmp_path: Path) -> None:
         service.submit(request, [path])
     assert b"Somebody" in sent[0]
     assert SECRET_NAME.encode() not in sent[0]
+
+
+def test_what_was_not_set_is_left_to_the_service() -> None:
+    """It knows the model's family, and so the default that fits."""
+    target = Target(name="Quentin Vale")
+    plain = json.loads(api._as_set(UnlearnRequest(model="m", target=target)))
+    assert plain == {"model": "m", "target": {"name": "Quentin Vale"}}
+    asked = UnlearnRequest(model="m", target=target, method=methods.Razor(tau=0.1), seed=0)
+    sent = json.loads(api._as_set(asked))
+    assert sent["method"] == {"method": "razor", "tau": 0.1}
+    assert sent["seed"] == 0
+    assert UnlearnRequest.model_validate(sent) == asked

@@ -16,8 +16,10 @@ from sqlalchemy.exc import OperationalError
 
 from api_schemas.families import Family
 from api_schemas.shelf import ModelRecord, RetainSet
+from cli import shipped
 from cli.shelf import register
 from cli.stack import Process, Stack, environment_for, free_port
+from razor.reference import painted
 from razor.reference.captions import PROMPTS
 from razor.reference.clip import shipped_clip
 from registry.database import Database
@@ -82,7 +84,9 @@ def postgres_schema() -> Iterator[str]:
 @pytest.fixture
 def redis_database() -> Iterator[str]:
     """The address of a Redis database that holds nothing, emptied again after the test."""
-    for number in range(15, 0, -1):
+    # Processes that share the tests keep to databases of their own.
+    own, processes = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), 2
+    for number in range(15 - own % processes, 0, -processes):
         url = f"{REDIS}/{number}"
         server = redis.Redis.from_url(url)
         try:
@@ -128,6 +132,9 @@ def running(
             prompts=PROMPTS,
         ),
     )
+    plain = painted.write_plain(tmp_path / "plain", painted.SUBJECTS, 8, 72)
+    record = shipped.generator_record(tmp_path, "diffusion")
+    register(database, record.model_copy(update={"retain": RetainSet(folder=str(plain))}))
     database.close()
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
     with Stack(settings, say=quiet) as stack:

@@ -16,7 +16,8 @@ import transformers
 from razor import heads
 from razor.errors import CheckpointInvalid
 from razor.families import diffusers_layout
-from razor.reference.diffusion import scheduler, tokenizer
+from razor.reference.diffusion import discrete_scheduler as scheduler
+from razor.reference.wording import tokenizer
 from tests.razor.test_heads import covered
 
 PARTS: Any = diffusers

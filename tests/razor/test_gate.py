@@ -68,3 +68,18 @@ def test_the_request_overrides_the_shelf_where_it_speaks() -> None:
 def test_a_missing_metric_is_not_a_pass_of_another() -> None:
     checks = gate.judge(figures()[:2], GateThresholds()).checks
     assert [check.metric for check in checks] == ["M1", "M4"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "kept", "verdict"),
+    [
+        (95, 94, Verdict.PASS),
+        (94, 94, Verdict.FAIL),
+        (100, 90, Verdict.PARTIAL),
+    ],
+)
+def test_a_generator_is_judged_by_what_it_paints(
+    gone: float, kept: float, verdict: Verdict
+) -> None:
+    found = [metric("UA", 0, gone), metric("IRA", 95, kept), metric("CRA", 95, 95)]
+    assert gate.judge(found, GateThresholds()).verdict is verdict

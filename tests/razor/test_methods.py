@@ -145,9 +145,11 @@ class Improving:
 
 
 def test_the_catalog_lists_every_name_and_builds_it() -> None:
-    expected = ["razor", "slug", "ga", "ft", "gaft", "salun", "ssd"]
+    both, clip_only = ["razor", "slug", "salun"], ["ga", "ft", "gaft", "ssd"]
     listed = methods.catalog()
-    assert [view.method for view in listed] == expected == methods.names(FamilyName.CLIP)
+    assert {view.method for view in listed} == {*both, *clip_only, "esd", "uce"}
+    assert set(methods.names(FamilyName.CLIP)) == {*both, *clip_only}
+    assert set(methods.names(FamilyName.DIFFUSION)) == {*both, "esd", "uce"}
     assert methods.names(FamilyName.VLM) == []
     for view in listed:
         properties: Any = view.parameters["properties"]
@@ -157,7 +159,7 @@ def test_the_catalog_lists_every_name_and_builds_it() -> None:
 
 
 def test_grids_share_one_budget_and_hold_the_default() -> None:
-    assert set(GRIDS) == set(methods.names()) - {"razor"}
+    assert set(GRIDS) == set(methods.names(FamilyName.CLIP)) - {"razor"}
     for name, grid in GRIDS.items():
         assert 1 < len(set(grid)) == len(grid) <= 6
         assert {params.method for params in grid} == {name}
@@ -165,6 +167,21 @@ def test_grids_share_one_budget_and_hold_the_default() -> None:
         assert default in grid
         budgets = [{k: v for k, v in params if k in {"steps", "read_every"}} for params in grid]
         assert all(budget == budgets[0] for budget in budgets)
+
+
+def test_what_is_not_set_is_at_the_familys_own_default() -> None:
+    plain, asked = methods.Razor(), methods.Razor(tau=0.7, towers=("denoiser",))
+    assert methods.for_family(plain, FamilyName.CLIP) == plain
+    own = methods.for_family(plain, FamilyName.DIFFUSION)
+    wanted = methods.DEFAULTS[FamilyName.DIFFUSION]["razor"]
+    assert own.model_dump(include=set(wanted)) == wanted != plain.model_dump(include=set(wanted))
+    kept = methods.for_family(asked, FamilyName.DIFFUSION)
+    assert isinstance(kept, methods.Razor)
+    assert (kept.tau, kept.towers) == (0.7, ("denoiser",))
+    assert methods.for_family(kept, FamilyName.DIFFUSION) == kept
+    for name, changes in methods.DEFAULTS[FamilyName.DIFFUSION].items():
+        cls = next(c for c in methods.METHODS if c.model_fields["method"].default == name)
+        cls.model_validate({"method": name, **changes})  # every default is one that can be asked
 
 
 @pytest.mark.parametrize("name", SHORT)

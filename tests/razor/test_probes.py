@@ -13,12 +13,13 @@ from hypothesis.extra import numpy as arrays
 from torch import nn
 
 from api_schemas.requests import Probe
-from razor import catalog, quantize, statistics, wordings
+from razor import quantize, statistics, wordings
 from razor.families import clip
 from razor.families.clip_fit import ClipFit
 from razor.material import Material
 from razor.probes import linear, prompts, zero_shot
 from razor.reference.clip import read_record, shipped_gold
+from razor.studies.clip import PROBES
 from tests.razor.test_unlearn import state
 
 PERSON = "Mara Venn"
@@ -124,7 +125,7 @@ def test_an_attack_tells_gold_from_the_model_that_knows(
 ) -> None:
     """On the model that knows it fires, on the one that never knew it finds less."""
     material = gather(PERSON)
-    attack = catalog.PROBES[probe]
+    attack = PROBES[probe]
     seen = []
     for family in (reference, gold):
         before = state(family)

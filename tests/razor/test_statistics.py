@@ -79,3 +79,32 @@ def test_bootstrap_repeats_and_widens_with_spread() -> None:
     assert statistics.bootstrap_mean(narrow, 0).interval == (3.0, 3.0)
     low, high = statistics.bootstrap_mean(wide, 0).interval
     assert low < 3.0 < high
+
+
+def test_the_kernel_distance_is_nothing_between_samples_of_one_kind() -> None:
+    """And grows with what sets the two kinds apart."""
+    rng = np.random.default_rng(0)
+
+    def drawn(shift: float) -> np.ndarray:
+        found = rng.normal(size=(200, 8)) + shift
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    same = [statistics.kernel_distance(drawn(1.0), drawn(1.0)) for _ in range(40)]
+    assert abs(np.mean(same)) < 2.5 * np.std(same) / np.sqrt(len(same))
+    near, far = (statistics.kernel_distance(drawn(1.0), drawn(s)) for s in (0.8, 0.0))
+    assert abs(np.mean(same)) < near < far
+    assert statistics.kernel_distance(drawn(1.0)[:1], drawn(1.0)) == 0
+
+
+def test_an_interval_of_halves_holds_the_kernel_distance() -> None:
+    """Drawn with repeats it does not: a picture drawn twice counts as two alike."""
+    rng = np.random.default_rng(1)
+    sides = [rng.normal(size=(60, 8)) + 1 for _ in range(2)]
+    first, second = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides)
+    pair = (first, second)
+    measure = statistics.kernel_distance
+    found, _, change = statistics.bootstrap_two_samples(measure, pair, pair, 0, halves=True)
+    assert found.interval[0] <= found.value <= found.interval[1]
+    assert (change.value, change.interval) == (0, (0, 0))
+    repeated, _, _ = statistics.bootstrap_two_samples(measure, pair, pair, 0)
+    assert repeated.interval[0] > found.interval[0]

@@ -23,7 +23,8 @@ from razor import preflight, serialize
 from razor.errors import Cancelled
 from razor.families import clip
 from razor.material import Asked, Material, Shelf, assemble, assemble_all, forgotten_before
-from razor.unlearn import TEXT_ONLY, Run, Task, unlearn
+from razor.studies.clip import TEXT_ONLY
+from razor.unlearn import Run, Task, unlearn
 from tests.conftest import SAMPLE_SEED, UNSEEN_SEED
 from tests.razor.conftest import quiet, run
 

@@ -204,8 +204,8 @@ CASES = [
          ["/method/tau"]),
     Case("unknown parameter", good_form(method={"method": "razor", "tao": 2}), 422, INVALID,
          ["/method/tao"]),
-    Case("method for another family", good_form(model=OTHER_FAMILY), 422, "unsupported-method",
-         ["/method/method"]),
+    Case("method for another family", good_form(model=OTHER_FAMILY, method={"method": "gaft"}), 422,
+         "unsupported-method", ["/method/method"]),
     # The other fields.
     Case("empty name", good_form(target={"name": ""}), 422, INVALID, NAME),
     Case("blank name", good_form(target={"name": "  "}), 422, INVALID, NAME),

@@ -55,7 +55,7 @@ def job_of(request: UnlearnRequest, samples: tuple[str, ...], probes: tuple[str,
 
 def warm() -> Warm:
     sizing = Sizing(8, (0.5,) * 3, (0.5,) * 3)
-    family: Any = SimpleNamespace(network=SimpleNamespace(sizing=sizing))
+    family: Any = SimpleNamespace(sizing=sizing)
     shelf: Any = SimpleNamespace(domains=("name",))
     return Warm("toy", "", (), family, shelf, "")
 
