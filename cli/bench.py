@@ -14,11 +14,6 @@ from cli.progress import Bar
 commands = typer.Typer(no_args_is_help=True, help="Compare the methods on the reference models.")
 
 
-@commands.callback()
-def root() -> None:
-    """Keeps ``clip`` a command of its own while it is the only one."""
-
-
 @commands.command("clip", epilog=epilog("bench clip"))
 def clip(
     *,
@@ -73,3 +68,34 @@ def clip(
     document.write(rows, folder, command)
     say(document.summary(rows))
     say(f"wrote {folder / 'clip.md'}")
+
+
+@commands.command("diffusion", epilog=epilog("bench diffusion"))
+def diffusion(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Rivals with one setting each, the U-Net alone.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the document goes; default: inside --work.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Gold pipeline and finished runs; a stopped benchmark goes on.")
+    ] = Path("runs/bench"),
+    processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
+) -> None:
+    """Run RAZOR and its rivals on both picture generators; hours on two cores."""
+    from razor.bench import diffusion as bench
+    from razor.bench import painters_document as document
+
+    with Bar("runs", steps=20) as bar:
+
+        def tick(done: int, total: int, what: str) -> None:
+            bar.show(done / total, f"{done} of {total}  {what}")
+
+        made = bench.Bench(work, processes, tick)
+        rows = made.quick() if quick else made.full()
+    folder = out or work / ("quick-diffusion" if quick else "full-diffusion")
+    document.write(rows, folder, "razor bench diffusion" + (" --quick" if quick else ""))
+    say(document.summary(rows))
+    say(f"wrote {folder / 'diffusion.md'}")

@@ -51,6 +51,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "razor bench clip --quick",
         "razor bench clip --out docs/results --data FACES",
     ),
+    "bench diffusion": (
+        "razor bench diffusion --quick",
+        "razor bench diffusion --out docs/results",
+    ),
     "reference pictures": (
         'razor reference pictures photos --name "Mara Venn" --per-name 8 --seed 2',
         "razor reference pictures posters --plain --style poster --per-name 1 --seed 2",

@@ -59,8 +59,8 @@ Probe = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ATTACK",
-        help="An attack to try the result with: quantize, prompts, linear, relearn, or none; "
-        "repeatable. Without it: all but relearn.",
+        help="An attack to try the result with: quantize, prompts, linear, relearn, learnt_word, "
+        "or none; repeatable. Without it: all but relearn and learnt_word.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal patches.")]

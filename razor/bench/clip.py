@@ -5,25 +5,18 @@ Every finished job is one file in the work folder, so a stopped benchmark goes o
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from api_schemas.methods import Method, Slug
+from api_schemas.methods import Slug
 from api_schemas.requests import Probe
 from razor.bench import plan
 from razor.bench.landed import read, taken_over
 from razor.bench.plan import COMPARISON, DEVELOPMENT, SMALL, Drawings, Job
-
-#: (jobs done, jobs in all, what just ended)
-Progress = Callable[[int, int, str], None]
+from razor.bench.pool import Pool, Progress, write
 
 #: Targets that the rivals' grids are tuned on, and that the ablations run on.
 TUNED_ON = ("Kofi Dunmore", "Dario Finch")
@@ -51,7 +44,7 @@ class Bench:
             *plan.others(targets, rivals),
         ]
         # Relearning takes as long as all the rest of a run.
-        probes = tuple(probe for probe in Probe if probe is not Probe.RELEARN)
+        probes = tuple(probe for probe in plan.ATTACKS if probe is not Probe.RELEARN)
         return self._run([replace(job, probes=probes, small=True) for job in jobs])
 
     def full(self) -> list[dict[str, Any]]:
@@ -65,7 +58,7 @@ class Bench:
         self._take_over([*plan.tuning(TUNED_ON, GRIDS), *golds])
         self._train(golds)
         tuned = self._run(plan.tuning(TUNED_ON, GRIDS))
-        rivals = best(GRIDS, tuned)
+        rivals = plan.best(GRIDS, tuned)
         for row in tuned:
             row["setting"] = row["params"]
             row["chosen"] = row["params"] == plan.named(rivals[row["method"]])
@@ -99,14 +92,14 @@ class Bench:
         rows = read(self.earlier)
         for job in jobs:
             row = taken_over(rows, job)
-            if row is not None and not self._file(job).exists():
-                _write(self._file(job), [row])
+            if row is not None and not self._pool.file(job).exists():
+                write(self._pool.file(job), [row])
 
     def _train(self, golds: Sequence[Job]) -> None:
         """The gold models of rows still to be run, and those on faces; what is there stays."""
         from razor.bench import world
 
-        asked = {job.targets[0] for job in golds if not self._file(job).exists()}
+        asked = {job.targets[0] for job in golds if not self._pool.file(job).exists()}
         trainings: list[Callable[[], None]] = [
             partial(world.train_golds, self.work, number)
             for number, group in enumerate(plan.GROUPS)
@@ -118,61 +111,14 @@ class Bench:
                 for number in range(len(world.face_groups(self.data)) + 1)
                 if not world.face_folder(self.work, number).exists()
             ]
-        self._each(trainings, ["training"] * len(trainings))
+        self._pool.each(trainings, ["training"] * len(trainings))
 
     def _run(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """The rows of every job, from its file where it has run before."""
-        paths = [self._file(job) for job in jobs]
-        open_jobs = [(j, p) for j, p in zip(jobs, paths, strict=True) if not p.exists()]
-        calls = [partial(_work, self.work, self.data, job, path) for job, path in open_jobs]
-        labels = [f"{job.method} {job.variant} {job.targets[0]}" for job, _ in open_jobs]
-        self._each(calls, labels)
-        return [row for path in paths for row in json.loads(path.read_text(encoding="utf-8"))]
+        return self._pool.rows(jobs, partial(_work, self.work, self.data))
 
-    def _file(self, job: Job) -> Path:
-        return self.work / "rows" / f"{job.key()}.json"
-
-    def _each(self, calls: Sequence[Callable[[], None]], labels: Sequence[str]) -> None:
-        if not calls:
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.processes, context, _start) as pool:
-            futures: dict[Future[None], str] = {
-                pool.submit(call): label for call, label in zip(calls, labels, strict=True)
-            }
-            try:
-                for done, future in enumerate(as_completed(futures), start=1):
-                    future.result()
-                    self.progress(done, len(calls), futures[future])
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-def best(
-    grids: Mapping[str, Sequence[Method]], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Method]:
-    """Of each grid the setting of least mean regret on select pictures; the first of equals."""
-    chosen = {}
-    for method, grid in grids.items():
-        regrets = [
-            statistics.mean(
-                row["regret"]
-                for row in rows
-                if row["method"] == method and row["params"] == plan.named(params)
-            )
-            for params in grid
-        ]
-        chosen[method] = grid[regrets.index(min(regrets))]
-    return chosen
-
-
-def _start() -> None:
-    """One thread a process: two beside each other wait for one another more than they compute."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
+    @property
+    def _pool(self) -> Pool:
+        return Pool(self.work, self.processes, self.progress)
 
 
 @lru_cache(maxsize=1)
@@ -191,12 +137,4 @@ def _work(work: Path, data: Path | None, job: Job, path: Path) -> None:
 
     # One world for all suites of one kind: making it costs seconds.
     kind = job.suite if job.suite in ("faces", "tuning") else "small" if job.small else "clip"
-    _write(path, run(_world(work, data, kind), job))
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """In one step, so that a stop leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_suffix(f".{os.getpid()}")
-    partial_file.write_text(json.dumps(rows) + "\n", encoding="utf-8")
-    partial_file.replace(path)
+    write(path, run(_world(work, data, kind), job))

@@ -62,7 +62,8 @@ def text(rows: Sequence[Row], command: str, drawn: Sequence[str] = ()) -> str:
     return "# CLIP: every method on the same targets\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _section(heading: str, *parts: str) -> str:
+def section(heading: str, *parts: str) -> str:
+    """A heading and what stands under it, without the parts that are empty."""
     return "\n\n".join([f"## {heading}", *(part for part in parts if part)])
 
 
@@ -82,7 +83,7 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         )
         lines += [f"- Pictures per target and seed: {n}.", f"- Seeds: {_seeds(main)}."]
     lines += [
-        f"- Versions: {_versions()}.",
+        f"- Versions: {versions(PACKAGES)}.",
         "- No run used a test picture for fitting or for choosing a step, a unit or a setting: "
         f"fit, select and test are disjoint by picture digest. {_settings(rows)}",
         "- (a to b) is a 95 % interval. For means over targets: bootstrap over targets "
@@ -96,7 +97,7 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         lines.append(
             f"- A bootstrap over only {len(targets)} targets is too narrow: a look, no evidence."
         )
-    return _section("What was run", f"`{command}`", "\n".join(lines))
+    return section("What was run", f"`{command}`", "\n".join(lines))
 
 
 def _settings(rows: Sequence[Row]) -> str:
@@ -140,9 +141,10 @@ def _seeds(rows: Sequence[Row]) -> str:
     return "; ".join(f"{seeds} ({', '.join(methods)})" for seeds, methods in groups.items())
 
 
-def _versions() -> str:
+def versions(packages: Sequence[str]) -> str:
+    """Of Python and of what is installed of the packages."""
     found = [f"Python {platform.python_version()}"]
-    for package in PACKAGES:
+    for package in packages:
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -153,7 +155,7 @@ def _versions() -> str:
 def _comparison(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
     if not any(row.get("suite") == "clip" for row in rows):
         return
-    yield _section(
+    yield section(
         "Means over targets",
         "Lower is better for M1 and M2, zero for M3, higher for M4 to M7 (docs/method.md). Gold "
         "was trained without the target; base is the model before any edit. A retained picture "
@@ -164,32 +166,32 @@ def _comparison(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
         _as_published(rows),
         _picture(drawn, plots.PARETO, "forgetting against keeping, one point per method"),
     )
-    yield _section(
+    yield section(
         "Worst run, and change to the base",
         "Worst over every target and seed, with that run's own interval; below it the mean change.",
         tables.extremes(rows, "clip"),
     )
     razor = figures.chosen(rows, "clip", "razor")
     if len({row.get("seed") for row in razor}) > 1:
-        yield _section("RAZOR by seed", tables.seeds(rows))
-    yield _section(
+        yield section("RAZOR by seed", tables.seeds(rows))
+    yield section(
         "Cost",
         "Medians over runs, one target a run, without the attacks below. Gold is left out: it is "
         "a training of its own.",
         tables.costs(rows),
     )
     if duels := goals.duels(rows):
-        yield _section(
+        yield section(
             "Dominance",
             "A dominates B: at least as good on the means of M1, M4, M5 and M6, better on one; on "
             "the targets that both were run on. Differences are paired by target.",
             tables.dominance(duels),
-            _dominance(duels),
+            verdict_of(duels),
         )
     found = goals.goals(rows)
     reached = sum(goal.reached.startswith("yes") for goal in found)
     weak = sum(goal.reached == "yes, weak" for goal in found)
-    yield _section(
+    yield section(
         "Figures to reach",
         f"{reached} of {len(found)} reached, {weak} of them weakly: the point estimate does, the "
         "worse end of the interval does not.",
@@ -222,7 +224,8 @@ def _uneven(rows: Sequence[Row]) -> str:
     )
 
 
-def _dominance(duels: Sequence[goals.Duel]) -> str:
+def verdict_of(duels: Sequence[goals.Duel]) -> str:
+    """Who dominates RAZOR, and whom RAZOR dominates, in a sentence."""
     over = [tables.title(duel.rival) for duel in duels if duel.rival_dominates]
     under = [tables.title(duel.rival) for duel in duels if duel.razor_dominates]
     first = f"RAZOR is dominated by {', '.join(over)}." if over else "No rival dominates RAZOR."
@@ -234,7 +237,7 @@ def _attacks(rows: Sequence[Row]) -> Iterator[str]:
     attacked = [row for row in rows if row.get("suite") == "clip" and row.get("robustness")]
     if not attacked:
         return
-    yield _section(
+    yield section(
         "Robustness",
         "The base is the negative control, which every attack must find; gold is the positive one, "
         "which never knew the target. M5 compares with the base's answers, unrounded.",
@@ -262,7 +265,7 @@ def _blunt(rows: Sequence[Row]) -> str:
 def _parts(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
     if any(row.get("suite") == "ablation" and row.get("variant") for row in rows):
         remarks = "\n".join(f"- {remark}" for remark in ablations.remarks(rows))
-        yield _section(
+        yield section(
             "Ablations",
             "One part switched off at a time. Below: the difference to the default on the same "
             "targets and seeds.",
@@ -271,7 +274,7 @@ def _parts(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
             *_published_ablations(rows),
         )
     if plots.SCORES in drawn:
-        yield _section(
+        yield section(
             "What is scored and chosen",
             _picture(drawn, plots.SCORES, "mean score of each unit; numbers: how often chosen"),
         )
@@ -291,14 +294,14 @@ def _published_ablations(rows: Sequence[Row]) -> Iterator[str]:
 def _requests(rows: Sequence[Row]) -> Iterator[str]:
     suites = {row.get("suite") for row in rows}
     if "several" in suites:
-        yield _section(
+        yield section(
             "Several targets in one request",
             "The same targets one at a time on top, where they were run. Targets of one request "
             "share one edit, so they are not independent.",
             tables.several(rows),
         )
     if "line" in suites:
-        yield _section(
+        yield section(
             "Requests one after another",
             "M1 of each target after each request, each on the model that the one before left.",
             tables.line(rows),
@@ -339,7 +342,7 @@ def _faces(rows: Sequence[Row]) -> Iterator[str]:
     known = [row for row in faces if row["target"] not in unknown]
     if not faces:
         return
-    yield _section(
+    yield section(
         "Real faces",
         FACES_CREDIT,
         _strangers(len({row["target"] for row in faces}), len(unknown)),
@@ -360,7 +363,7 @@ def _strangers(everybody: int, unknown: int) -> str:
 
 
 def _published() -> str:
-    return _section(
+    return section(
         "Published figures",
         "Other data, other model, not comparable with ours: CLIP on LAION, as printed in arXiv "
         "2603.14819, which names M1 to M5 without formulas; we know no n or interval.",
@@ -371,16 +374,16 @@ def _published() -> str:
 def _tuning(rows: Sequence[Row]) -> Iterator[str]:
     tuned = [row for row in rows if row.get("suite") == "tuning"]
     if tuned:
-        yield _section(
+        yield section(
             "How the rivals were tuned",
             "Mean regret on select pictures over the tuning targets; lower is better. No test "
             "picture was seen.",
             tables.tuning(rows),
-            "\n".join(_edges(tuned)),
+            "\n".join(edges(tuned)),
         )
 
 
-def _edges(rows: Sequence[Row]) -> Iterator[str]:
+def edges(rows: Sequence[Row]) -> Iterator[str]:
     """Where a choice lies at the edge of what was tried, the best may lie outside."""
     for method in figures.order({str(row["method"]) for row in rows}):
         picked = [row for row in rows if row["method"] == method and row.get("chosen")]
@@ -396,13 +399,13 @@ def _edges(rows: Sequence[Row]) -> Iterator[str]:
 def _targets(rows: Sequence[Row], drawn: Sequence[str]) -> Iterator[str]:
     razor = [row for row in figures.chosen(rows, "clip", "razor") if int(row.get("seed") or 0) == 0]
     if plots.SIMILARITY in drawn:
-        yield _section(
+        yield section(
             "Similarity of classes",
             _picture(drawn, plots.SIMILARITY, "before and after one edit, the target first"),
         )
     if razor:
         n = ", ".join(f"{key} {tables.spread(razor, after, key)}" for key in tables.METRICS)
-        yield _section(
+        yield section(
             "RAZOR, target by target",
             f"Seed 0, each figure with the interval of its run; the gate passes "
             f"{tables.verdicts(razor)}. n per target: {n.replace('_', ' ')}.",

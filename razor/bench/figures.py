@@ -25,10 +25,23 @@ PUBLISHED = "published"
 
 SEED, RESAMPLES = 0, 2000
 DECIMALS = 4
-METHODS = ("base", "razor", "slug", "ga", "ft", "gaft", "salun", "ssd", "gold")
+METHODS = (
+    "base",
+    "razor",
+    "slug",
+    "ga",
+    "ft",
+    "gaft",
+    "esd-x",
+    "esd-u",
+    "uce",
+    "salun",
+    "ssd",
+    "gold",
+)
 RIVALS = METHODS[2:-1]
 #: Means and areas of a curve: pooling their pictures into a proportion would be wrong.
-NO_PROPORTION = ("M2", "M3")
+NO_PROPORTION = ("M2", "M3", "KID")
 
 
 @dataclass(frozen=True)

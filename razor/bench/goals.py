@@ -163,11 +163,12 @@ class Duel:
 
     rival: str
     lead: Mapping[str, Estimate]
+    compared: tuple[str, ...] = tuple(COMPARED)
 
     @property
     def complete(self) -> bool:
-        """Whether all four figures are known of both."""
-        return self.lead.keys() == COMPARED.keys()
+        """Whether all the figures are known of both."""
+        return set(self.lead) == set(self.compared)
 
     def against_rival(self) -> list[str]:
         """The figures on which RAZOR is better, which keep the rival from dominating it."""
@@ -179,7 +180,7 @@ class Duel:
 
     @property
     def rival_dominates(self) -> bool:
-        """At least as good on all four means and better on one."""
+        """At least as good on all means and better on one."""
         return self.complete and not self.against_rival() and bool(self.against_razor())
 
     @property
@@ -188,18 +189,20 @@ class Duel:
         return self.complete and not self.against_razor() and bool(self.against_rival())
 
 
-def duels(rows: Sequence[Row]) -> list[Duel]:
+def duels(
+    rows: Sequence[Row], suite: str = "clip", compared: Mapping[str, bool] = COMPARED
+) -> list[Duel]:
     """One for each rival that was run on a target RAZOR was run on."""
-    razor = figures.chosen(rows, "clip", "razor")
+    razor = figures.chosen(rows, suite, "razor")
     found = []
     for rival in figures.RIVALS:
-        other = figures.chosen(rows, "clip", rival)
+        other = figures.chosen(rows, suite, rival)
         lead = {}
-        for key, higher in COMPARED.items():
+        for key, higher in compared.items():
             sides = figures.by_target(other, after(key)), figures.by_target(razor, after(key))
             estimate = figures.difference(*(sides if higher else sides[::-1]))
             if estimate is not None:
                 lead[key] = estimate
         if lead:
-            found.append(Duel(rival, lead))
+            found.append(Duel(rival, lead, tuple(compared)))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,10 @@ RIVALS: Mapping[str, Method] = {
 }
 
 
+#: What a CLIP model is tried with.
+ATTACKS = (Probe.QUANTIZE, Probe.RELEARN, Probe.PROMPTS, Probe.LINEAR)
+
+
 @dataclass(frozen=True)
 class Drawings:
     """Which drawings a world is made of: folder seeds that no training saw, and how many."""
@@ -77,7 +82,7 @@ class Job:
     seed: int = 0
     variant: str = ""
     params: Method | None = None  # None for gold, which edits nothing
-    probes: tuple[Probe, ...] = tuple(Probe)  # attacks, where any are tried
+    probes: tuple[Probe, ...] = ATTACKS  # attacks, where any are tried
     small: bool = False  # fewer pictures, for a quick look
 
     def key(self) -> str:
@@ -183,3 +188,21 @@ def groups_of(names: Sequence[str], size: int) -> tuple[tuple[str, ...], ...]:
 def named(params: Method | None) -> dict[str, Any]:
     """The parameters as JSON."""
     return params.model_dump(mode="json") if params else {}
+
+
+def best(
+    grids: Mapping[str, Sequence[Method]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Method]:
+    """Of each grid the setting of least mean regret on select pictures; the first of equals."""
+    chosen = {}
+    for method, grid in grids.items():
+        regrets = [
+            statistics.mean(
+                row["regret"]
+                for row in rows
+                if row["method"] == method and row["params"] == named(params)
+            )
+            for params in grid
+        ]
+        chosen[method] = grid[regrets.index(min(regrets))]
+    return chosen

@@ -30,6 +30,9 @@ LOOKS = {
     "ga": ("#56B4E9", "v"),
     "ft": ("#009E73", "D"),
     "gaft": ("#CC79A7", "P"),
+    "esd-x": ("#009E73", "D"),
+    "esd-u": ("#56B4E9", "v"),
+    "uce": ("#CC79A7", "P"),
     "salun": ("#E69F00", "X"),
     "ssd": ("#B0A000", "<"),
     "gold": ("#000000", "*"),
@@ -54,21 +57,28 @@ def pareto(rows: Sequence[Row], path: Path) -> bool:
     points = _points(rows)
     if not points:
         return False
+    scatter(points, ("forgotten, 100 - M1 (%)", "kept, mean of M4 and M6 (%)"), path)
+    return True
+
+
+def scatter(
+    points: dict[str, tuple[Estimate, Estimate]], labels: tuple[str, str], path: Path
+) -> None:
+    """One point per method, whole and its upper right corner enlarged, and the front."""
     figure = _figure(4.9)
     whole, near = figure.subplots(1, 2)
     for axes in (whole, near):
         _scatter(axes, points)
-        axes.set_xlabel("forgotten, 100 - M1 (%)")
+        axes.set_xlabel(labels[0])
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-    whole.set_ylabel("kept, mean of M4 and M6 (%)")
+    whole.set_ylabel(labels[1])
     whole.set_title("all methods", fontsize=10)
     near.set_title("the upper right corner, enlarged", fontsize=10)
     _enlarge(near, points)
-    handles, labels = whole.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
+    handles, names = whole.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
     _save(figure, path)
-    return True
 
 
 def _points(rows: Sequence[Row]) -> dict[str, tuple[Estimate, Estimate]]:

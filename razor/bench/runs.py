@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,26 +10,22 @@ from typing import Any
 import torch
 
 from api_schemas.methods import Razor
-from api_schemas.reports import Measurement, MetricResult, Report
 from api_schemas.requests import Probe
 from api_schemas.shelf import GateThresholds
-from razor import catalog, seeding, zero_shot
-from razor.bench.plan import QUICK, Job, named
+from razor import seeding, zero_shot
+from razor.bench.plan import QUICK, Job
+from razor.bench.rows import NOTHING, Row, head, of_report, quiet, shown, triple, tuned
 from razor.bench.world import SAMPLES, World
 from razor.errors import EditDiverged
 from razor.families import clip
 from razor.families.clip_fit import ClipFit
-from razor.families.clip_gauge import ClipGauge
 from razor.gradients import parameters_of
 from razor.material import Earlier, Material, Roles, assemble, forgotten_before
 from razor.patching import DTYPES
 from razor.probes import zero_shot as measures
-from razor.protocols import Workpiece
 from razor.serialize import Located
-from razor.studies.clip import PROBES
+from razor.studies.clip import PROBES, ClipStudy
 from razor.unlearn import Run, Task, unlearn
-
-Row = dict[str, Any]
 
 #: The run whose similarities of classes are drawn.
 SHOWN = Job("clip", "razor", (QUICK[0],), params=Razor(), probes=())
@@ -41,7 +36,9 @@ TRIED = ("razor", "slug")
 def run(world: World, job: Job) -> list[Row]:
     """The rows of one job; the world's model is left as it was."""
     if job.suite == "tuning":
-        return [_tuned(world, job)]
+        return [
+            tuned(ClipStudy(world.family), world.material(job.targets[0], job.seed), job, SAMPLES)
+        ]
     if job.suite == "line":
         return _line(world, job)
     if job.method == "gold":
@@ -53,9 +50,9 @@ def run(world: World, job: Job) -> list[Row]:
     try:
         found = _unlearn(world.family, materials, job, probes)
     except EditDiverged as error:
-        return [{**_head(job, target), "error": str(error)} for target in job.targets]
+        return [{**head(job, target, SAMPLES), "error": str(error)} for target in job.targets]
     rows = [
-        {**_head(job, target), **_figures(found.report, number)}
+        {**head(job, target, SAMPLES), **of_report(found.report, number)}
         for number, target in enumerate(job.targets)
     ]
     if replace(job, probes=(), small=False) == SHOWN:
@@ -104,34 +101,11 @@ def _gold(world: World, job: Job) -> Row:
             )
         ]
     return {
-        **_head(job, name),
-        "metrics": _shown(metrics),
-        "robustness": _shown(robustness),
-        **_NOTHING,
+        **head(job, name, SAMPLES),
+        "metrics": shown(metrics),
+        "robustness": shown(robustness),
+        **NOTHING,
     }
-
-
-def _tuned(world: World, job: Job) -> Row:
-    """One setting of a grid, judged on fit and select pictures only."""
-    assert job.params is not None
-    family, material = world.family, world.material(job.targets[0], job.seed)
-    names = parameters_of(family.units())
-    parameters = {n: p for n, p in family.model.named_parameters() if n in set(names)}
-    kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    start = time.perf_counter()
-    with seeding.deterministic(job.seed):
-        fit = ClipFit(family, material, job.seed)
-        gauge = ClipGauge(family, material, fit.neighbours, job.seed)
-        rng = seeding.generator(job.seed, "method")
-        try:
-            catalog.method(job.params).edit(Workpiece(family, fit, gauge, rng, quiet))
-            regret = gauge.read().regret()
-        finally:
-            with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(kept[name])
-    seconds = time.perf_counter() - start
-    return {**_head(job, job.targets[0]), "regret": regret, "seconds": seconds}
 
 
 def _line(world: World, job: Job) -> list[Row]:
@@ -146,13 +120,13 @@ def _line(world: World, job: Job) -> list[Row]:
             found = _unlearn(family, [material], job)
             report = found.report
             own = {"position": number + 1, "measured_after": number + 1}
-            rows.append({**_head(job, target), **_figures(report, 0), **own})
+            rows.append({**head(job, target, SAMPLES), **of_report(report, 0), **own})
             for result in report.earlier:
                 assert result.version is not None
-                metrics = {"M1": _triple(result.metric)}
+                metrics = {"M1": triple(result.metric)}
                 again = {"measured_after": number + 1, "metrics": metrics}
                 again |= {"position": result.version}
-                rows.append({**_head(job, job.targets[result.version - 1]), **again})
+                rows.append({**head(job, job.targets[result.version - 1], SAMPLES), **again})
             put(family, found.changes)
             past = forgotten_before(world.shelf, asked, sizing, job.seed, number + 1)
             earlier.append(past if report.preflight[0].known else _only_named(past))
@@ -212,72 +186,3 @@ def _similarity(family: clip.Clip, material: Material, found: Run) -> dict[str, 
         put(family, found.changes)
         after = matrix()
     return {"classes": list(material.classes), "before": before, "after": after}
-
-
-def _head(job: Job, target: str) -> Row:
-    return {
-        "suite": job.suite,
-        "method": job.method,
-        "variant": job.variant,
-        "target": target,
-        "seed": job.seed,
-        "samples": SAMPLES,
-        "params": named(job.params),
-    }
-
-
-def _figures(report: Report, target: int) -> Row:
-    """Everything of a report that concerns one of its targets."""
-    phases = report.cost.phase_seconds
-    scored = report.method == "razor" and report.seed == 0
-    return {
-        "metrics": _shown([m for m in report.metrics if m.target == target]),
-        "robustness": _shown([m for m in report.robustness if m.target == target]),
-        "scores": [[s.unit, s.score, s.chosen] for s in report.scores if scored],
-        "edited": [[item.unit, item.step_ratio] for item in report.edited],
-        "weights_changed": report.weights_changed,
-        "weights_total": report.weights_total,
-        "patch_bytes": report.patch_bytes,
-        "seconds": sum(value for phase, value in phases.items() if phase != "probes"),
-        "phase_seconds": phases,
-        "forward_passes": report.cost.forward_passes,
-        "backward_passes": report.cost.backward_passes,
-        "peak_memory_bytes": report.cost.peak_memory_bytes,
-        "verdict": report.gate.verdict.value if report.gate else None,
-    }
-
-
-#: What a model costs that nothing edits.
-_NOTHING: Row = {
-    "scores": [],
-    "edited": [],
-    "weights_changed": 0,
-    "weights_total": 0,
-    "patch_bytes": 0,
-    "seconds": 0.0,
-    "phase_seconds": {},
-    "forward_passes": 0,
-    "backward_passes": 0,
-    "peak_memory_bytes": 0,
-    "verdict": None,
-}
-
-
-def _shown(metrics: Sequence[MetricResult]) -> dict[str, dict[str, list[float]]]:
-    return {metric.id: _triple(metric) for metric in metrics}
-
-
-def _triple(metric: MetricResult) -> dict[str, list[float]]:
-    return {
-        "before": _plain(metric.before),
-        "after": _plain(metric.after),
-        "change": _plain(metric.change),
-    }
-
-
-def _plain(found: Measurement) -> list[float]:
-    return [found.value, found.n, *found.interval]
-
-
-def quiet(phase: str, fraction: float, figures: Mapping[str, float]) -> None:
-    """Nobody listens."""

@@ -17,6 +17,9 @@ TITLES = {
     "ga": "GA",
     "ft": "FT",
     "gaft": "GAFT",
+    "esd-x": "ESD-x",
+    "esd-u": "ESD-u",
+    "uce": "UCE",
     "salun": "SalUn",
     "ssd": "SSD",
     "gold": "gold",
@@ -153,7 +156,7 @@ def costs(rows: Sequence[Row]) -> str:
 
 
 def dominance(duels: Sequence[goals.Duel]) -> str:
-    """Who is at least as good on all four means and better on one, and what prevents it."""
+    """Who is at least as good on all means and better on one, and what prevents it."""
     return markdown(
         ["rival", "targets", "rival dominates RAZOR", "RAZOR dominates rival"],
         [
@@ -355,12 +358,12 @@ def _n(found: Estimate | None) -> str:
 
 def _duel(duel: goals.Duel, dominates: bool, preventing: Sequence[str], sign: int) -> str:
     if not duel.complete:
-        missing = ", ".join(key for key in goals.COMPARED if key not in duel.lead)
+        missing = ", ".join(key for key in duel.compared if key not in duel.lead)
         return f"undecided, {missing} not measured"
     if dominates:
         return "yes"
     if not preventing:
-        return "no: all four equal"
+        return "no: all equal"
     parts = []
     for key in preventing:
         lead = duel.lead[key]

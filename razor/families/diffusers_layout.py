@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
 from torch import nn
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
@@ -75,14 +77,15 @@ def load(folder: Path) -> Pipeline:
     kind, absent = _index(folder)
     try:
         made: Any = getattr(diffusers, kind)
-        pipe = made.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            low_cpu_mem_usage=False,
-            dtype=torch.float32,
-            **dict.fromkeys(absent),
-        )
+        with _without_bars():
+            pipe = made.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                low_cpu_mem_usage=False,
+                dtype=torch.float32,
+                **dict.fromkeys(absent),
+            )
     except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointInvalid(
             "diffusers cannot load the pipeline folder; check that every part named in "
@@ -95,6 +98,19 @@ def load(folder: Path) -> Pipeline:
     pipe.vae.eval().requires_grad_(False)
     layers = tuple(layer for name in names for layer in layers_of(name, model[name]))
     return Pipeline(pipe, model, DENOISERS[kind], layers, _on_disk(folder, model, layers))
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars of both libraries in a worker's log."""
+    kinds: tuple[Any, ...] = diffusers.utils.logging, transformers.utils.logging
+    for kind in kinds:
+        kind.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            kind.enable_progress_bar()
 
 
 def layers_of(tower: str, model: nn.Module) -> list[Layer]:

@@ -26,6 +26,8 @@ PICTURES = 64  # painted at once, at most this many latent values over all of th
 LATENT_VALUES = 2**18
 #: Rows of one forward pass without a gradient.
 CHUNK = 128
+#: Of the CLIP text encoders.
+TOKENIZERS = ("tokenizer", "tokenizer_2")
 #: A denoiser of more weights than this computes activations again instead of keeping them.
 LARGE = 10**8
 
@@ -152,6 +154,18 @@ class Diffusion:
         count = length - min(length - 1, max(last))
         first, second = (states[row, at : at + count] for row, at in enumerate(last))
         return first, second
+
+    def vectors_of(self, text: str) -> list[tuple[str, list[int]]]:
+        """Of each CLIP text encoder the table of word vectors, and the text's rows in it."""
+        pipe: Any = self.pipeline.pipe
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        found = []
+        for encoder, tokenizer in zip(TEXT_ENCODERS[:2], TOKENIZERS, strict=True):
+            if encoder in self.model:
+                network: Any = self.model[encoder]
+                words = getattr(pipe, tokenizer)(text, add_special_tokens=False).input_ids
+                found.append((names[id(network.get_input_embeddings().weight)], list(words)))
+        return found
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:  # (n, width)

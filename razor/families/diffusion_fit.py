@@ -139,6 +139,19 @@ class DiffusionFit:
         prompts = tuple(s.patterns[row].filled(self._material.names[0]) for row in rows)
         return Lesson(s.latents[rows], s.steps[rows], prompts, away, 1 / s.scales[rows])
 
+    def pictures_called(self, rng: torch.Generator, word: str) -> Lesson:
+        """Noisy latents of the pictures that were sent, with another word in the name's place."""
+        rows = torch.randperm(self._sent, generator=rng)[:FORGET_ROWS].tolist()
+        s = self.stock
+        prompts = tuple(s.patterns[row].filled(word) for row in rows)
+        return Lesson(
+            s.latents[rows],
+            s.steps[rows],
+            prompts,
+            s.noise[rows],
+            torch.ones(len(rows)).to(s.scales),
+        )
+
     def texts(self) -> tuple[Sequence[str], Sequence[str]]:
         """The concept in every template, and every retained label, the nearest first."""
         plain = asking.plain_patterns(self._material)

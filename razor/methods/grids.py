@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from api_schemas.methods import Ascent, Method, Salun, Slug, Ssd
+from api_schemas.methods import Ascent, Esd, Method, Salun, Slug, Ssd, Uce
 
 GRIDS: Mapping[str, tuple[Method, ...]] = {
     # Ten evaluations a unit, as published. More units and regret instead of accuracy are ours, and
@@ -60,5 +60,35 @@ GRIDS: Mapping[str, tuple[Method, ...]] = {
         Ssd(alpha=45.0),
         Ssd(alpha=60.0),
         Ssd(alpha=75.0),
+    ),
+}
+
+#: The same for picture generators: what each method varies in its own paper, and learning rates.
+PAINTED_GRIDS: Mapping[str, tuple[Method, ...]] = {
+    "slug": (
+        Slug(),
+        Slug(layers=3, retain_aware=True),
+        Slug(layers=3, retain_aware=True, towers=("text", "denoiser")),
+    ),
+    "esd-x": (
+        Esd(variant="x"),
+        Esd(variant="x", learning_rate=3e-4),
+        Esd(variant="x", learning_rate=1e-3),
+    ),
+    "esd-u": (
+        Esd(variant="u"),
+        Esd(variant="u", learning_rate=3e-4),
+        Esd(variant="u", learning_rate=1e-3),
+    ),
+    "uce": (
+        Uce(),
+        Uce(preserve=1.0),
+        Uce(guide="nearest"),
+        Uce(guide="nearest", preserve=1.0),
+    ),
+    "salun": (
+        Salun(),
+        Salun(learning_rate=3e-4),
+        Salun(learning_rate=3e-4, lambda_retain=10.0),
     ),
 }

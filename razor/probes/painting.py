@@ -24,6 +24,8 @@ RETAINED_FOR_ONE = 2.5
 EARLIER_PICTURES = 24
 #: Of every picture the report may show.
 SHOWN = 8
+#: What pictures are painted for: each purpose has prompts and seeds of its own.
+TEST, TEST_RETAINED = "test", "test retained"
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,10 @@ def observe(family: Paints, material: Material, count: int, seed: int) -> Observ
 
     Equal seeds ask for equal pictures.
     """
-    others = round(RETAINED_FOR_ONE * count)
-    used = (material.retain_fit, material.retain_select)
-    target = asking.drawn(
-        asking.of_concept(material, material.retain_test, used), count, seed, "test"
-    )
-    retained = asking.drawn(
-        asking.of_retained(material.retain_test, used), others, seed, "test retained"
-    )
+    target, retained = _asked(material, count, round(RETAINED_FOR_ONE * count), seed)
     pictures = [
         family.paint([w.prompt for w in wanted], asking.seeds(len(wanted), seed, purpose))
-        for wanted, purpose in ((target, "test"), (retained, "test retained"))
+        for wanted, purpose in ((target, TEST), (retained, TEST_RETAINED))
     ]
     domains = [material.domain, *_other_domains(family, material)]
     named = [
@@ -69,6 +64,18 @@ def observe(family: Paints, material: Material, count: int, seed: int) -> Observ
         named_retained=named[1],
         features_retained=family.judge.features(pictures[1]).cpu().numpy(),
     )
+
+
+def gone_and_right(
+    family: Paints, material: Material, count: int, others: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:  # (count,) bool, (others,) bool
+    """Where the target is not seen, and where the right other is, in the first test pictures."""
+    target, retained = _asked(material, count, others, seed)
+    own = material.domain
+    named = seen(family, target, (own,), material, TEST, seed)[own]
+    others_named = seen(family, retained, (own,), material, TEST_RETAINED, seed)[own]
+    right = [name == w.labels[own] for name, w in zip(others_named, retained, strict=True)]
+    return ~is_target(named, material), np.array(right)
 
 
 def seen(
@@ -164,6 +171,19 @@ def compare(
         )
     )
     return results
+
+
+def _asked(
+    material: Material, count: int, others: int, seed: int
+) -> tuple[list[Wanted], list[Wanted]]:
+    """Test prompts for the target and for what is retained; fewer are the first of more."""
+    used = (material.retain_fit, material.retain_select)
+    target = asking.of_concept(material, material.retain_test, used)
+    retained = asking.of_retained(material.retain_test, used)
+    return (
+        asking.drawn(target, count, seed, TEST),
+        asking.drawn(retained, others, seed, TEST_RETAINED),
+    )
 
 
 def _other_domains(family: Paints, material: Material) -> list[str]:

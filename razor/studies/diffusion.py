@@ -16,13 +16,18 @@ from razor.families.diffusion_fit import DiffusionFit
 from razor.families.diffusion_gauge import DiffusionGauge
 from razor.grid import grid
 from razor.material import Earlier, Material
-from razor.probes import painting
+from razor.probes import learnt_word, painted_prompts, painted_quantize, painting
 from razor.protocols import Probe
 
 TEXT_ONLY = (
     "Only text encoders were edited: the name no longer leads to the target, but the denoiser is "
     "as before, so words or an embedding found by an attacker may still lead to it."
 )
+PROBES: Mapping[ProbeName, Probe] = {
+    ProbeName.QUANTIZE: painted_quantize,
+    ProbeName.PROMPTS: painted_prompts,
+    ProbeName.LEARNT_WORD: learnt_word,
+}
 #: Pictures that are painted to see whether the generator knows the target at all.
 PREFLIGHT_PICTURES = 24
 
@@ -37,7 +42,7 @@ class DiffusionStudy:
     @property
     def probes(self) -> Mapping[ProbeName, Probe]:
         """The attacks that a generator can be tried with."""
-        return {}
+        return PROBES
 
     def inspect(self, material: Material, target: int) -> Preflight:
         """Whether the judge sees the target in what the generator paints when asked for it."""

@@ -119,7 +119,7 @@ def test_the_gold_model_never_knew_the_person(
     assert never.mean() <= 0.1
 
 
-@pytest.mark.parametrize("probe", list(Probe))
+@pytest.mark.parametrize("probe", list(PROBES))
 def test_an_attack_tells_gold_from_the_model_that_knows(
     probe: Probe, gold: clip.Clip, reference: clip.Clip, gather: Callable[..., Material]
 ) -> None:

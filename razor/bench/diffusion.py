@@ -1,0 +1,181 @@
+"""The benchmark of picture generators: what is run on which targets, and the runs themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+from api_schemas.families import Family
+from api_schemas.methods import Method, Razor, for_family
+from api_schemas.requests import PICTURES
+from api_schemas.shelf import GateThresholds
+from razor import seeding
+from razor.bench import painters, plan
+from razor.bench.painters import SAMPLES, Painter
+from razor.bench.plan import COMPARISON, DEVELOPMENT, Job
+from razor.bench.pool import Pool, Progress, write
+from razor.bench.rows import NOTHING, Row, head, of_report, quiet, shown, tuned
+from razor.errors import EditDiverged
+from razor.studies.diffusion import PROBES, DiffusionStudy
+from razor.unlearn import Task, unlearn
+
+#: A person, an object, a style; the gold pipeline knows none of the three.
+TARGETS = ("Mara Venn", "a teapot", "poster")
+#: More of each kind, that RAZOR is measured on.
+MORE = ("Oskar Brill", "Sunita Solane", "a bicycle", "a cactus", "pencil", "photographic")
+#: What the rivals' grids are tuned on.
+TUNED_ON = ("Zora Plum", "a guitar", "watercolour")
+UNET, MMDIT = "diffusion", "diffusion3"
+ATTACKS = tuple(PROBES)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One benchmark: where it works, on how many processes, who is told."""
+
+    work: Path
+    processes: int
+    progress: Progress
+
+    def quick(self) -> list[Row]:
+        """The three targets, every method with its first setting, on the U-Net alone."""
+        rivals = {name: grid[0] for name, grid in _grids().items()}
+        return self._run([replace(job, probes=()) for job in compared(UNET, TARGETS, rivals)])
+
+    def full(self) -> list[Row]:
+        """Grids, every method on both pipelines, gold, more targets, a second seed."""
+        grids = _grids()
+        found = self._run(plan.tuning(TUNED_ON, grids))
+        rivals = plan.best(grids, found)
+        for row in found:
+            row["setting"] = row["params"]
+            row["chosen"] = row["params"] == plan.named(rivals[row["method"]])
+        self._pool.each(
+            [] if gold_folder(self.work).exists() else [partial(train_gold, self.work)], ["gold"]
+        )
+        jobs = [
+            *compared(UNET, TARGETS, rivals),
+            *(Job(UNET, "gold", (name,), probes=ATTACKS) for name in TARGETS),
+            *(Job(MMDIT, "razor", (name,), params=_razor(), probes=()) for name in TARGETS),
+            *(Job(UNET, "razor", (name,), params=_razor(), probes=()) for name in MORE),
+            *compared(MMDIT, TARGETS, rivals)[len(TARGETS) :],
+            *(Job(MMDIT, "razor", (name,), params=_razor(), probes=()) for name in MORE),
+        ]
+        return [*found, *self._run(jobs)]
+
+    def _run(self, jobs: Sequence[Job]) -> list[Row]:
+        self.work.mkdir(parents=True, exist_ok=True)
+        for drawn in (DEVELOPMENT, COMPARISON):
+            painters.retain_folder(self.work, drawn)
+        return self._pool.rows(jobs, partial(_work, self.work))
+
+    @property
+    def _pool(self) -> Pool:
+        return Pool(self.work, self.processes, self.progress)
+
+
+def compared(kind: str, targets: Sequence[str], rivals: Mapping[str, Method]) -> list[Job]:
+    """RAZOR, then every rival that this kind of pipeline knows, on every target."""
+    own = [Job(kind, "razor", (name,), params=_razor(), probes=ATTACKS) for name in targets]
+    # What UCE rewrites is read by cross-attention alone; an MMDiT has none.
+    names = [name for name in rivals if kind == UNET or name != "uce"]
+    others = [
+        Job(kind, name, (target,), params=rivals[name], probes=())
+        for target in targets
+        for name in names
+    ]
+    if kind == MMDIT:
+        own = [replace(job, probes=()) for job in own]
+    return [*own, *others]
+
+
+def gold_folder(work: Path) -> Path:
+    """Where the pipeline lies that never knew any of the three targets."""
+    return work / "gold-diffusion"
+
+
+def train_gold(work: Path) -> None:
+    """Trains it, with the shipped autoencoder and judge."""
+    from razor.reference import generator
+
+    parts = painters.shipped(UNET)
+    generator.train(UNET, gold_folder(work), 0, TARGETS, parts)
+
+
+def run(painter: Painter, job: Job) -> list[Row]:
+    """The row of one job; the pipeline is left as it was."""
+    name = job.targets[0]
+    assert job.params is not None
+    material = painter.material(name, job.seed)
+    if job.suite == "tuning":
+        return [tuned(DiffusionStudy(painter.family, PICTURES), material, job, SAMPLES)]
+    task = Task("bench", 0, job.params, GateThresholds(), job.seed, False, job.probes, PICTURES)
+    begun = {**head(job, name, SAMPLES), "kind": painters.kind_of(name).value}
+    try:
+        report = unlearn(
+            painter.family, [material], replace(task, any_direction=True), quiet
+        ).report
+    except EditDiverged as error:
+        return [{**begun, "error": str(error)}]
+    grid = report.pictures[0].png if report.pictures else ""
+    whole = sum(f.stat().st_size for f in painter.family.folder.rglob("*") if f.is_file())
+    return [{**begun, **of_report(report, 0), "grid": grid, "checkpoint_bytes": whole}]
+
+
+def gold(base: Painter, never: Painter, job: Job) -> list[Row]:
+    """The measures of the pipeline that never knew the target, in the place of an edited one."""
+    name = job.targets[0]
+    material = base.material(name, job.seed)
+    study = DiffusionStudy(base.family, PICTURES)
+    other = DiffusionStudy(never.family, PICTURES)
+    with seeding.deterministic(job.seed):
+        fit, other_fit = study.fit(material, job.seed), other.fit(material, job.seed)
+        before, after = (each.observe(material, job.seed) for each in (study, other))
+        metrics = study.compare(material, fit, before, after, job.seed)
+        found = [
+            result
+            for probe in (PROBES[name] for name in job.probes)
+            for result in probe.compare(
+                material,
+                probe.observe(base.family, fit, material, job.seed),
+                probe.observe(never.family, other_fit, material, job.seed),
+                job.seed,
+            )
+        ]
+    row = {**head(job, name, SAMPLES), "kind": painters.kind_of(name).value, **NOTHING}
+    return [{**row, "metrics": shown(metrics), "robustness": shown(found)}]
+
+
+def _razor() -> Method:
+    return for_family(Razor(), Family.DIFFUSION)
+
+
+def _grids() -> dict[str, tuple[Method, ...]]:
+    # Imported here: the grids are the methods' side of the benchmark.
+    from razor.methods.grids import PAINTED_GRIDS
+
+    return {
+        name: tuple(for_family(params, Family.DIFFUSION) for params in grid)
+        for name, grid in PAINTED_GRIDS.items()
+    }
+
+
+@lru_cache(maxsize=2)
+def _painter(work: Path, suite: str, target: str = "") -> Painter:
+    drawn = DEVELOPMENT if suite == "tuning" else COMPARISON
+    kind = UNET if suite in ("tuning", "gold") else suite
+    folder = gold_folder(work) if suite == "gold" else painters.shipped(kind)
+    # What a gold pipeline never knew beside the target is left out for the base as well.
+    without = [name for name in TARGETS if name != target] if target else []
+    return painters.load(folder, painters.shipped(kind), work, drawn, without)
+
+
+def _work(work: Path, job: Job, path: Path) -> None:
+    if job.method == "gold":
+        name = job.targets[0]
+        rows = gold(_painter(work, UNET, name), _painter(work, "gold", name), job)
+    else:
+        rows = run(_painter(work, job.suite), job)
+    write(path, rows)
