@@ -38,14 +38,15 @@ def clip_config(words: Any) -> Any:
     )
 
 
-def autoencoder(channels: int = 4) -> Any:
+def autoencoder(**more: Any) -> Any:
     return PARTS.AutoencoderKL(
         block_out_channels=(8,),
-        latent_channels=channels,
+        latent_channels=4,
         norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",),
         up_block_types=("UpDecoderBlock2D",),
         sample_size=8,
+        **more,
     )
 
 
@@ -114,7 +115,7 @@ def stable_diffusion_3() -> Any:
     return PARTS.StableDiffusion3Pipeline(
         network,
         PARTS.FlowMatchEulerDiscreteScheduler(),
-        autoencoder(),
+        autoencoder(shift_factor=0.1),
         transformers.CLIPTextModelWithProjection(clip_config(words)),
         words,
         transformers.CLIPTextModelWithProjection(clip_config(words)),
