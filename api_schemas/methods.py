@@ -295,13 +295,13 @@ class Esd(Input):
     )
     learning_rate: float = Field(default=1e-4, gt=0, le=0.1, description="AdamW's; constant.")
     steps: int = Field(
-        default=60,
+        default=100,
         ge=1,
         le=4096,
         description="Updates at most; the best state that was read is kept.",
     )
     read_every: int = Field(
-        default=6, ge=1, le=256, description="Updates between two readings of fit and select."
+        default=20, ge=1, le=256, description="Updates between two readings of fit and select."
     )
 
 
@@ -352,7 +352,7 @@ DEFAULTS: Mapping[Family, Mapping[str, Mapping[str, Any]]] = {
             "forget_risk": 0.5,
         },
         "slug": {"towers": ("text",), "grouped": True, "deepest": True},
-        "salun": {"towers": ("denoiser",), "learning_rate": 1e-4, "steps": 60, "read_every": 6},
+        "salun": {"towers": ("denoiser",), "learning_rate": 1e-4, "steps": 60, "read_every": 12},
     }
 }
 

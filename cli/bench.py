@@ -74,7 +74,8 @@ def clip(
 def diffusion(
     *,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Rivals with one setting each, the U-Net alone.")
+        bool,
+        typer.Option("--quick", help="Rivals with one setting each, no gold, the U-Net alone."),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Where the document goes; default: inside --work.")
@@ -84,7 +85,7 @@ def diffusion(
     ] = Path("runs/bench"),
     processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
 ) -> None:
-    """Run RAZOR and its rivals on both picture generators; hours on two cores."""
+    """Run RAZOR and its rivals on the picture generators; hours on two cores."""
     from razor.bench import diffusion as bench
     from razor.bench import painters_document as document
 

@@ -118,8 +118,13 @@ class Tick(Protocol):
 class Gauge(Protocol):
     """Reads the model that is being edited."""
 
-    def read(self) -> Reading:
-        """Measure the model as it stands now."""
+    def read(self, *, whole: bool = False) -> Reading:
+        """Measure the model as it stands now.
+
+        ``whole``: however little it has forgotten. Else what costs much is left out where the rest
+        says that the concept is still there, and ``accuracy`` is 1; methods that compare states by
+        regret must not ask for that.
+        """
 
 
 class Fit(Protocol):

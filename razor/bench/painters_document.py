@@ -237,7 +237,7 @@ def _tuning(rows: Sequence[Row]) -> Iterator[str]:
             f"On the U-Net and on other targets ({', '.join(who)}), by the mean regret on fit and "
             "select pictures (the share of painted pictures in which the target is seen, plus the "
             "drift of what is retained; 1 is added while nothing is worth painting); lower is "
-            "better. The MMDiT takes the same settings.",
+            "better.",
             tables.tuning(rows),
             "\n".join(edges(tuned)),
         )

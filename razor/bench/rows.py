@@ -82,7 +82,7 @@ def tuned(study: Study, material: Material, job: Job, samples: int) -> Row:
         rng = seeding.generator(job.seed, "method")
         try:
             catalog.method(job.params).edit(Workpiece(family, fit, gauge, rng, quiet))
-            regret = gauge.read().regret()
+            regret = gauge.read(whole=True).regret()
         finally:
             with torch.no_grad():
                 for name, parameter in parameters.items():

@@ -55,7 +55,7 @@ class ClipGauge:
         self._base_risk, self._base_cross = self._risk(), self._cross()
         self._base_earlier = self._earlier()
 
-    def read(self) -> Reading:
+    def read(self, *, whole: bool = False) -> Reading:
         """Measure the model as it stands now."""
         self._refresh()
         target = self._seen["image target"]

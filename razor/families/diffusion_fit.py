@@ -63,6 +63,7 @@ class DiffusionFit:
         self._states = _state(family)
         self.neighbours = self._nearest()
         self.stock = self._stocked()
+        self._alone: Tensor | None = None  # answers to the concept's name alone
         self._retain, self._labels = self._remember("retain", self._kept)
         near = set(self.neighbours)
         self._near = [i for i, label in enumerate(self._labels) if label in near]
@@ -132,12 +133,19 @@ class DiffusionFit:
         return _split(lesson, size)
 
     def guided_away(self, rng: torch.Generator, strength: float) -> Lesson:
-        """To answer as if the concept were what guidance leads away from (arXiv 2303.07345)."""
+        """To answer as if the concept were what guidance leads away from (arXiv 2303.07345).
+
+        The prompt is the name and nothing else, as there. Asked for first on frozen weights.
+        """
         rows = torch.randperm(len(self.stock.patterns), generator=rng)[:FORGET_ROWS].tolist()
-        s = self.stock
-        away = s.empty[rows] - strength * (s.named[rows] - s.empty[rows])
-        prompts = tuple(s.patterns[row].filled(self._material.names[0]) for row in rows)
-        return Lesson(s.latents[rows], s.steps[rows], prompts, away, 1 / s.scales[rows])
+        s, name = self.stock, self._material.names[0]
+        alone = asking.plain_patterns(self._material)[0].filled(name)
+        if self._alone is None:
+            self._alone = self._family.answers(s.latents, s.steps, (alone,) * len(s.patterns))
+        away = s.empty[rows] - strength * (self._alone[rows] - s.empty[rows])
+        return Lesson(
+            s.latents[rows], s.steps[rows], (alone,) * len(rows), away, 1 / s.scales[rows]
+        )
 
     def pictures_called(self, rng: torch.Generator, word: str) -> Lesson:
         """Noisy latents of the pictures that were sent, with another word in the name's place."""

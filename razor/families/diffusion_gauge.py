@@ -88,25 +88,31 @@ class DiffusionGauge:
         self._earlier = [self._before(each, rng) for each in material.earlier]
         self._base_earlier = self._back()
 
-    def read(self) -> Reading:
-        """Measure the model as it stands now."""
+    def read(self, *, whole: bool = False) -> Reading:
+        """Measure the model as it stands now; pictures are painted once little is left.
+
+        ``whole``: they are painted anyway, and no stand-in says other than the judge.
+        Harm h = d / (1 + d) of a drift d: about d while it is small, and never worse than 1, or
+        standing still would be better than any edit that forgets.
+        """
         own = self._own.shares(self._family) - LEFT
         others = self._stand_ins.shares(self._family) - LEFT
         back = self._back()
         returned = max((n - b for n, b in zip(back, self._base_earlier, strict=True)), default=0.0)
         # One picture's share is a noisy figure, and a generator paints from the name.
         worst = max(float(own.mean()), float(others.median()))
-        if worst > 0:
+        if worst > 0 and not whole:
             # Whatever is worth painting comes before all that is not: what is seen is at most 1.
             worst, accuracy = 1 + worst, 1.0
         else:
             accuracy = self._seen()
-            worst = accuracy or worst
+            worst = accuracy or min(worst, 0.0)
+        drift = max(self._drift(), 0.0)
         return Reading(
             worst=worst,
-            stand_ins=others.sort().values.cpu(),
+            stand_ins=torch.zeros(0) if whole else others.sort().values.cpu(),
             accuracy=accuracy,
-            harm=max(self._drift(), returned, 0.0),
+            harm=max(drift / (1 + drift), returned, 0.0),
         )
 
     def _seen(self) -> float:

@@ -63,32 +63,29 @@ GRIDS: Mapping[str, tuple[Method, ...]] = {
     ),
 }
 
-#: The same for picture generators: what each method varies in its own paper, and learning rates.
+#: The same for picture generators, after looks at one person: ESD-x at 3e-4 forgot half within 150
+#: steps, ESD-u everything within 100, for four times the drift.
 PAINTED_GRIDS: Mapping[str, tuple[Method, ...]] = {
     "slug": (
-        Slug(),
-        Slug(layers=3, retain_aware=True),
+        Slug(),  # the published method
         Slug(layers=3, retain_aware=True, towers=("text", "denoiser")),
     ),
     "esd-x": (
-        Esd(variant="x"),
         Esd(variant="x", learning_rate=3e-4),
         Esd(variant="x", learning_rate=1e-3),
+        Esd(variant="x", learning_rate=1e-3, strength=3.0),
     ),
     "esd-u": (
         Esd(variant="u"),
         Esd(variant="u", learning_rate=3e-4),
-        Esd(variant="u", learning_rate=1e-3),
     ),
     "uce": (
         Uce(),
-        Uce(preserve=1.0),
         Uce(guide="nearest"),
         Uce(guide="nearest", preserve=1.0),
     ),
     "salun": (
         Salun(),
         Salun(learning_rate=3e-4),
-        Salun(learning_rate=3e-4, lambda_retain=10.0),
     ),
 }

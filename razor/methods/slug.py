@@ -62,14 +62,14 @@ class Slug:
         front = front[: p.layers]
         if dry_run or not front:
             return Trace(tuple(scores), {item.unit.name: 0 for item in front[:1]})
-        start = Tried(0.0, gauge.read())
+        start = Tried(0.0, gauge.read(whole=True))
         found: list[tuple[_Line, Tried]] = []
         for number, item in enumerate(front):
             line = _Line(item.unit, weights, forget)
 
             def read_at(ratio: float, number: int = number, line: _Line = line) -> Reading:
                 line.put(ratio)
-                reading = gauge.read()
+                reading = gauge.read(whole=True)
                 tick("edit", number / len(front), figures(reading))
                 return reading
 

@@ -43,7 +43,7 @@ class Loop:
         """
         weights = self._weights()
         rules = [torch.optim.AdamW(weights.values(), lr=self.learning_rate) for _ in terms]
-        best = self.gauge.read()
+        best = self.gauge.read(whole=True)
         kept = copied(weights)
         for step in range(self.steps):
             if best.regret() <= 0:
@@ -55,7 +55,7 @@ class Loop:
                 settle()
             if (step + 1) % self.read_every and step + 1 < self.steps:
                 continue
-            reading = self.gauge.read()
+            reading = self.gauge.read(whole=True)
             if reading.regret() < best.regret():
                 best, kept = reading, copied(weights)
         with torch.no_grad():

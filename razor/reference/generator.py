@@ -50,7 +50,7 @@ class Effort:
 
 
 #: A transformer over patches learns more slowly than a U-Net of its size.
-EFFORTS: Mapping[str, Effort] = {"diffusion": Effort(), "diffusion3": Effort(generator=2600)}
+EFFORTS: Mapping[str, Effort] = {"diffusion": Effort(), "diffusion3": Effort(generator=3600)}
 
 
 @dataclass(frozen=True)

@@ -247,8 +247,8 @@ class Shares:
 
     gauge: Gauge
 
-    def read(self) -> Reading:
-        left = max(0.0, 1 + float(self.gauge.read().stand_ins.mean()))
+    def read(self, *, whole: bool = False) -> Reading:
+        left = max(0.0, 1 + float(self.gauge.read(whole=False).stand_ins.mean()))
         return Reading(worst=left, stand_ins=torch.zeros(0), accuracy=left, harm=0.0)
 
 

@@ -139,7 +139,7 @@ class Improving:
     def __init__(self) -> None:
         self.left = 1.0
 
-    def read(self) -> Reading:
+    def read(self, *, whole: bool = False) -> Reading:
         self.left /= 2
         return read(self.left)
 
@@ -236,7 +236,7 @@ class Near:
     place: float
     seen: int = 0
 
-    def read(self) -> Reading:
+    def read(self, *, whole: bool = False) -> Reading:
         self.seen += 1
         return read(abs(float(self.model.w.detach()) - self.place))
 
@@ -437,7 +437,7 @@ def test_slug_that_finds_nothing_better_changes_nothing(bench: Bench) -> None:
         def __init__(self) -> None:
             self.harm = 0.0
 
-        def read(self) -> Reading:
+        def read(self, *, whole: bool = False) -> Reading:
             self.harm += 1
             return read(1.0, self.harm)
 
