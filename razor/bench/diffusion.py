@@ -55,10 +55,11 @@ class Bench:
         self._pool.each(
             [] if gold_folder(self.work).exists() else [partial(train_gold, self.work)], ["gold"]
         )
+        mmdit = TARGETS if painters.shipped(MMDIT).is_dir() else ()
         jobs = [
             *compared(TARGETS, rivals),
             *(Job(UNET, "gold", (name,), probes=ATTACKS) for name in TARGETS),
-            *(Job(MMDIT, "razor", (name,), params=_razor(), probes=()) for name in TARGETS),
+            *(Job(MMDIT, "razor", (name,), params=_razor(), probes=()) for name in mmdit),
             *(Job(UNET, "razor", (name,), params=_razor(), probes=()) for name in MORE),
         ]
         return [*found, *self._run(jobs)]

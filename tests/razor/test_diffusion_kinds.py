@@ -47,7 +47,7 @@ def pipeline(
     return diffusion.load(folder, "cpu", judges.load(weights, "cpu", dict(painted.PROMPTS)))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def material(pipeline: diffusion.Diffusion, retained: Path) -> Material:
     retain = read_retain_set(retained, list(painted.PROMPTS))
     shelf = read_shelf(retain, painted.PROMPTS, pipeline.sizing)
@@ -55,15 +55,23 @@ def material(pipeline: diffusion.Diffusion, retained: Path) -> Material:
     return assemble(shelf, Asked(Target(name=PERSON), shown), pipeline.sizing, 0)
 
 
+@pytest.fixture(scope="module")
+def fit(pipeline: diffusion.Diffusion, material: Material) -> DiffusionFit:
+    return DiffusionFit(pipeline, material, 0)
+
+
+@pytest.fixture
+def work(pipeline: diffusion.Diffusion, material: Material, fit: DiffusionFit) -> Workpiece:
+    gauge = DiffusionGauge(pipeline, material, 0)
+    return Workpiece(pipeline, fit, gauge, seeding.generator(0, "method"), quiet)
+
+
 def test_razor_edits_and_the_weights_come_back(
-    pipeline: diffusion.Diffusion, material: Material
+    pipeline: diffusion.Diffusion, work: Workpiece
 ) -> None:
     snapshot = Snapshot(pipeline.model, pipeline.units(), pipeline.dtypes())
-    fit = DiffusionFit(pipeline, material, 0)
-    gauge = DiffusionGauge(pipeline, material, 0)
     for tower in ("text", "denoiser"):
         asked = replace_towers(QUICK, tower)
-        work = Workpiece(pipeline, fit, gauge, seeding.generator(0, "method"), quiet)
         trace = catalog.method(asked).edit(work)
         assert trace.scores
         edited = {change.parameter.split(".")[0] for change in snapshot.changes()}
@@ -78,7 +86,10 @@ def replace_towers(params: methods.Razor, tower: str) -> methods.Method:
 
 
 def test_a_word_is_learnt_in_every_encoder(
-    pipeline: diffusion.Diffusion, material: Material, monkeypatch: pytest.MonkeyPatch
+    pipeline: diffusion.Diffusion,
+    fit: DiffusionFit,
+    material: Material,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(learnt_word, "STEPS", 2)
     monkeypatch.setattr(learnt_word, "PICTURES", 2)
@@ -86,19 +97,15 @@ def test_a_word_is_learnt_in_every_encoder(
     encoders = [name for name in pipeline.model if name.startswith("text_encoder")]
     assert [name.split(".")[0] for name in tables] == encoders
     before = {n: p.detach().clone() for n, p in pipeline.model.named_parameters()}
-    gone = learnt_word.observe(pipeline, DiffusionFit(pipeline, material, 0), material, 0)
+    gone = learnt_word.observe(pipeline, fit, material, 0)
     assert gone.shape == (2,)
     assert all(torch.equal(p, before[n]) for n, p in pipeline.model.named_parameters())
 
 
 def test_uce_says_which_pipelines_it_cannot_edit(
-    pipeline: diffusion.Diffusion, material: Material
+    pipeline: diffusion.Diffusion, work: Workpiece
 ) -> None:
     made: Any = catalog.method(methods.Uce())
-    fit = DiffusionFit(pipeline, material, 0)
-    work = Workpiece(
-        pipeline, fit, DiffusionGauge(pipeline, material, 0), seeding.generator(0, "x"), quiet
-    )
     if pipeline.pipeline.denoiser == "transformer":
         with pytest.raises(MethodUnsupported):
             made.edit(work)
