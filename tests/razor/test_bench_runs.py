@@ -14,8 +14,9 @@ import torch
 from api_schemas.concepts import Target
 from api_schemas.methods import Razor, Slug
 from razor.bench import landed, plan, runs, world
-from razor.bench.clip import Bench, best
+from razor.bench.clip import Bench
 from razor.bench.plan import Job
+from razor.bench.rows import head
 from razor.families import clip
 from razor.material import Asked, neighbours
 from razor.methods.grids import GRIDS
@@ -86,7 +87,7 @@ def test_the_setting_of_least_mean_regret_is_taken() -> None:
         for params, values in zip(grid, regrets, strict=True)
         for value in values
     ]
-    assert best({"slug": grid}, rows) == {"slug": grid[1]}
+    assert plan.best({"slug": grid}, rows) == {"slug": grid[1]}
 
 
 def test_every_grid_has_one_budget_and_at_most_six_settings() -> None:
@@ -151,7 +152,7 @@ def test_only_what_times_nothing_is_taken_from_an_earlier_document(tmp_path: Pat
     edit = Job("clip", "slug", ("Mara Venn",), params=Slug())
     setting = replace(setting, variant="1", params=Slug(layers=3))
     rows = [
-        {**runs._head(replace(job, variant=""), "Mara Venn"), "from": "the document"}
+        {**head(replace(job, variant=""), "Mara Venn", 8), "from": "the document"}
         for job in (gold, setting, edit)
     ]
     document = tmp_path / "clip.json"
@@ -159,7 +160,7 @@ def test_only_what_times_nothing_is_taken_from_an_earlier_document(tmp_path: Pat
     bench = Bench(tmp_path, 1, quiet, earlier=document)
     changed = replace(setting, params=Slug(layers=6))
     bench._take_over([gold, setting, edit, changed])
-    assert [bench._file(job).exists() for job in (gold, setting, edit, changed)] == [
+    assert [bench._pool.file(job).exists() for job in (gold, setting, edit, changed)] == [
         True,
         True,
         False,
