@@ -115,20 +115,28 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
     counts = ", ".join(
         f"{key} {tables.spread(razor, after, key)}" for key in ("UA", "IRA", "IRA_near", "CRA")
     )
+    done = {str(row["target"]) for row in razor}
+    more = [name for name in MORE if name in done]
     lines = [
-        f"- Targets: {', '.join(TARGETS)} for every method; for RAZOR also {', '.join(MORE)}.",
+        f"- Targets: {', '.join(name for name in TARGETS if name in done)}"
+        + (f"; for RAZOR alone also {', '.join(more)}." if more else "."),
         "- Eight drawings a request. Pictures are painted with 20 steps and guidance 3 to prompts "
         "and seeds that no run fitted or selected on, equal ones before and after; a judge that "
         "was trained on drawings alone names them.",
         f"- Pictures per target: {counts}. Seed 0, one run each.",
-        "- gold: one pipeline trained from nothing without any of the three targets, with the same "
-        "judge and autoencoder; its figures leave the other two targets out.",
         "- (a to b) is a 95 % interval: over the pictures of a run (Wilson; changes Newcombe), for "
         f"means over targets a bootstrap over targets ({figures.RESAMPLES} resamples, seed "
         f"{figures.SEED}). † all targets gave the same figure: over all pictures instead.",
         "- A few targets are few: intervals over targets are too narrow.",
         f"- Versions: {versions(PACKAGES)}.",
     ]
+    if figures.chosen(rows, UNET, "gold"):
+        lines.append(
+            "- gold: one pipeline trained from nothing without any of the three targets, with the "
+            "same judge and autoencoder; its figures leave the other two targets out."
+        )
+    if not figures.chosen(rows, MMDIT, "razor"):
+        lines.append("- The MMDiT was not run: none is shipped.")
     failed = figures.failed(rows)
     if failed:
         names = ", ".join(
