@@ -84,6 +84,9 @@ def diffusion(
         Path, typer.Option(help="Gold pipeline and finished runs; a stopped benchmark goes on.")
     ] = Path("runs/bench"),
     processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="Run nothing: a document of the runs in --work.")
+    ] = False,
 ) -> None:
     """Run RAZOR and its rivals on the picture generators; hours on two cores."""
     from razor.bench import diffusion as bench
@@ -94,7 +97,12 @@ def diffusion(
         def tick(done: int, total: int, what: str) -> None:
             bar.show(done / total, f"{done} of {total}  {what}")
 
-        made = bench.Bench(work, processes, tick)
+        made = bench.Bench(work, processes, tick, finished)
+        if finished and not (quick or made.ended()):
+            raise typer.BadParameter(
+                "the grids in --work have not all been run; leave --finished out to go on",
+                param_hint="--finished",
+            )
         rows = made.quick() if quick else made.full()
     folder = out or work / ("quick-diffusion" if quick else "full-diffusion")
     document.write(rows, folder, "razor bench diffusion" + (" --quick" if quick else ""))

@@ -8,8 +8,8 @@ from api_schemas.families import Family
 from api_schemas.shelf import ModelRecord, RetainSet
 
 MODEL_ID = "reference-clip"
-#: Folder of a shipped picture generator -> its id on the shelf.
-GENERATORS = {"diffusion": "reference-diffusion"}
+#: Folder of a shipped picture generator -> its id on the shelf; the first holds the judge of all.
+GENERATORS = {"diffusion": "reference-diffusion", "diffusion3": "reference-diffusion3"}
 # Folder seed 0 trained the shipped weights. Each use below has a seed of its own, so no picture
 # is ever seen in two roles.
 RETAIN_SEED = 1
@@ -62,15 +62,14 @@ def record(data_folder: Path) -> ModelRecord:
 
 
 def generator_record(data_folder: Path, kind: str) -> ModelRecord:
-    """The record of a shipped picture generator; its judge lies in its own folder."""
+    """The record of a shipped picture generator; both are judged by the same judge."""
     from razor.reference.painted import PROMPTS
 
-    folder = str(checkpoint_folder(kind))
     return ModelRecord(
         id=GENERATORS[kind],
         family=Family.DIFFUSION,
-        checkpoint=folder,
-        judge=folder,
+        checkpoint=str(checkpoint_folder(kind)),
+        judge=str(checkpoint_folder("diffusion")),
         retain=RetainSet(folder=str(plain_retain_folder(data_folder))),
         prompts=PROMPTS,
     )

@@ -267,11 +267,21 @@ def _one_of(tick: Tick, place: int, several: int) -> Tick:
 
 
 def _edited(family: Family, snapshot: Snapshot, known: Sequence[_Subject]) -> list[EditedUnit]:
-    """The chosen units that moved; a chosen unit may have been left alone."""
+    """The chosen units that moved, and every other matrix that did.
+
+    A method may choose what is no unit of the family's: several matrices at once.
+    """
     names = {name for subject in known for name in subject.trace.chosen}
-    chosen = [unit for unit in family.units() if unit.name in names]
-    moved = [(unit, snapshot.step_ratio(unit)) for unit in chosen]
-    return [EditedUnit(unit=unit.name, step_ratio=ratio) for unit, ratio in moved if ratio > 0]
+    ratios = {unit: snapshot.step_ratio(unit) for unit in family.units()}
+    moved = [unit for unit, ratio in ratios.items() if ratio > 0]
+    chosen = [unit for unit in moved if unit.name in names]
+    found = [
+        unit
+        for unit in moved
+        if unit.name in names
+        or (unit.kind == "matrix" and not any(unit.overlaps(other) for other in chosen))
+    ]
+    return [EditedUnit(unit=unit.name, step_ratio=ratios[unit]) for unit in found]
 
 
 def _warnings(

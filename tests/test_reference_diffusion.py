@@ -11,6 +11,7 @@ import diffusers
 import pytest
 import torch
 
+from cli import shipped
 from patches.digests import checkpoint_digest
 from razor.reference import generator, judge, painted, wording
 from razor.reference.errors import TrainingDataError, WeightsError
@@ -76,6 +77,24 @@ def test_the_record_says_what_was_done(trained: Path) -> None:
     assert set(record["painted"]) == {"person", "object", "style"}
     assert record["painted"]["style"]["n"] == left * len(STYLES)
     assert judge.load_judge(trained).read(torch.zeros(2, 3, 32, 32))["style"].shape == (2,)
+
+
+@pytest.mark.parametrize("kind", sorted(shipped.GENERATORS))
+def test_shipped_generators_paint_what_their_record_says(kind: str) -> None:
+    folder = shipped.checkpoint_folder(kind)
+    record = json.loads((folder / generator.RECORD_FILE).read_text())
+    assert record["kind"] == kind
+    assert min(share["percent"] for share in record["painted"].values()) >= 90
+    pipe, looks = generator.load(folder), judge.load_judge(shipped.checkpoint_folder("diffusion"))
+    found = generator.judged(pipe, looks, painted.PEOPLE[:6], STYLES, 1, first_seed=7000)
+    assert found["person"].percent >= 90
+    assert found["style"].percent >= 70
+
+
+def test_shipped_generators_are_small() -> None:
+    folders = [shipped.checkpoint_folder(kind) for kind in shipped.GENERATORS]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 25_000_000
 
 
 def test_strangers_cannot_be_left_out(tmp_path: Path) -> None:

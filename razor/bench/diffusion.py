@@ -33,33 +33,39 @@ ATTACKS = tuple(PROBES)
 
 @dataclass(frozen=True)
 class Bench:
-    """One benchmark: where it works, on how many processes, who is told."""
+    """One benchmark: where it works, on how many processes, who is told; or nothing is run."""
 
     work: Path
     processes: int
     progress: Progress
+    idle: bool = False
+
+    def ended(self) -> bool:
+        """Whether every grid has been run: without them nobody knows which rivals to compare."""
+        return all(self._pool.file(job).exists() for job in plan.tuning(TUNED_ON, _grids()))
 
     def quick(self) -> list[Row]:
         """The three targets, every method with its first setting, on the U-Net alone."""
         rivals = {name: grid[0] for name, grid in _grids().items()}
-        return self._run([replace(job, probes=()) for job in compared(TARGETS, rivals)])
+        own = [replace(job, probes=()) for job in attacked(TARGETS)]
+        return self._run([*own, *compared(TARGETS, rivals)])
 
     def full(self) -> list[Row]:
-        """Grids, every method on the U-Net, gold, RAZOR on the MMDiT and on more targets."""
+        """Grids, RAZOR on both pipelines and on more targets, gold, every rival on the U-Net."""
         grids = _grids()
         found = self._run(plan.tuning(TUNED_ON, grids))
         rivals = plan.best(grids, found)
         for row in found:
             row["setting"] = row["params"]
             row["chosen"] = row["params"] == plan.named(rivals[row["method"]])
-        self._pool.each(
-            [] if gold_folder(self.work).exists() else [partial(train_gold, self.work)], ["gold"]
-        )
+        if not (gold_folder(self.work).exists() or self.idle):
+            self._pool.each([partial(train_gold, self.work)], ["gold"])
         mmdit = TARGETS if painters.shipped(MMDIT).is_dir() else ()
         jobs = [
-            *compared(TARGETS, rivals),
-            *(Job(UNET, "gold", (name,), probes=ATTACKS) for name in TARGETS),
+            *attacked(TARGETS),
             *(Job(MMDIT, "razor", (name,), params=_razor(), probes=()) for name in mmdit),
+            *(Job(UNET, "gold", (name,), probes=ATTACKS) for name in TARGETS),
+            *compared(TARGETS, rivals),
             *(Job(UNET, "razor", (name,), params=_razor(), probes=()) for name in MORE),
         ]
         return [*found, *self._run(jobs)]
@@ -72,18 +78,20 @@ class Bench:
 
     @property
     def _pool(self) -> Pool:
-        return Pool(self.work, self.processes, self.progress)
+        return Pool(self.work, self.processes, self.progress, self.idle)
+
+
+def attacked(targets: Sequence[str]) -> list[Job]:
+    """RAZOR, whose result is attacked, on every target, on the U-Net."""
+    return [Job(UNET, "razor", (name,), params=_razor(), probes=ATTACKS) for name in targets]
 
 
 def compared(targets: Sequence[str], rivals: Mapping[str, Method]) -> list[Job]:
-    """RAZOR, whose result is attacked, and every rival on every target, on the U-Net."""
+    """Every rival on every target, on the U-Net."""
     return [
-        *(Job(UNET, "razor", (name,), params=_razor(), probes=ATTACKS) for name in targets),
-        *(
-            Job(UNET, method, (name,), params=params, probes=())
-            for name in targets
-            for method, params in rivals.items()
-        ),
+        Job(UNET, method, (name,), params=params, probes=())
+        for name in targets
+        for method, params in rivals.items()
     ]
 
 
@@ -165,7 +173,7 @@ def _painter(work: Path, suite: str, target: str = "") -> Painter:
     folder = gold_folder(work) if suite == "gold" else painters.shipped(kind)
     # What a gold pipeline never knew beside the target is left out for the base as well.
     without = [name for name in TARGETS if name != target] if target else []
-    return painters.load(folder, painters.shipped(kind), work, drawn, without)
+    return painters.load(folder, painters.shipped(UNET), work, drawn, without)
 
 
 def _work(work: Path, job: Job, path: Path) -> None:

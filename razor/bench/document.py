@@ -390,7 +390,7 @@ def edges(rows: Sequence[Row]) -> Iterator[str]:
         for key, tried in tables.varied(rows, method).items():
             values = [one for one in tried if isinstance(one, int | float) and one is not True]
             values = [one for one in values if one is not False]
-            taken = {(row.get("setting") or {}).get(key) for row in picked}
+            taken = {tables.in_words((row.get("setting") or {}).get(key)) for row in picked}
             for value in sorted(one for one in set(values) & taken if one is not None):
                 if len(values) > 1 and value in (min(values), max(values)):
                     yield f"- {tables.title(method)}: {key} {value} is at the edge of its grid."

@@ -124,6 +124,7 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         "and seeds that no run fitted or selected on, equal ones before and after; a judge that "
         "was trained on drawings alone names them.",
         f"- Pictures per target: {counts}. Seed 0, one run each.",
+        "- Seconds are without attacks, of one thread with another run beside it.",
         "- (a to b) is a 95 % interval: over the pictures of a run (Wilson; changes Newcombe), for "
         f"means over targets a bootstrap over targets ({figures.RESAMPLES} resamples, seed "
         f"{figures.SEED}). † all targets gave the same figure: over all pictures instead.",
@@ -243,9 +244,8 @@ def _tuning(rows: Sequence[Row]) -> Iterator[str]:
         yield section(
             "How the rivals were tuned",
             f"On the U-Net and on other targets ({', '.join(who)}), by the mean regret on fit and "
-            "select pictures (the share of painted pictures in which the target is seen, plus the "
-            "drift of what is retained; 1 is added while nothing is worth painting); lower is "
-            "better.",
+            "select pictures: the share of painted pictures in which the target is seen, plus the "
+            "drift d of what is retained as d / (1 + d); lower is better.",
             tables.tuning(rows),
             "\n".join(edges(tuned)),
         )

@@ -20,24 +20,27 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Pool:
-    """Where files go, how many processes there are, who is told."""
+    """Where files go, how many processes there are, who is told; or that nothing is run."""
 
     work: Path
     processes: int
     progress: Progress
+    idle: bool = False
 
     def rows(self, jobs: Sequence[Job], work: Callable[[Job, Path], None]) -> list[dict[str, Any]]:
-        """The rows of every job, from its file where it has run before.
+        """The rows of every job, from its file where it has run before; idle, of those alone.
 
         ``work(job, path)`` runs one in a process of its own and writes its file.
         """
         paths = [self.file(job) for job in jobs]
         open_jobs = [(j, p) for j, p in zip(jobs, paths, strict=True) if not p.exists()]
-        self.each(
-            [partial(work, job, path) for job, path in open_jobs],
-            [f"{job.method} {job.variant} {job.targets[0]}" for job, _ in open_jobs],
-        )
-        return [row for path in paths for row in json.loads(path.read_text(encoding="utf-8"))]
+        if not self.idle:
+            self.each(
+                [partial(work, job, path) for job, path in open_jobs],
+                [f"{job.method} {job.variant} {job.targets[0]}" for job, _ in open_jobs],
+            )
+        done = [path for path in paths if path.exists()]
+        return [row for path in done for row in json.loads(path.read_text(encoding="utf-8"))]
 
     def file(self, job: Job) -> Path:
         """Where a finished job lies."""

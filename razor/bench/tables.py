@@ -290,14 +290,14 @@ def varied(rows: Sequence[Row], method: str) -> dict[str, list[object]]:
     """Setting -> the values tried, of those settings that a rival's grid varies."""
     grid = [row.get("setting") or {} for row in rows if row["method"] == method]
     keys = sorted({key for values in grid for key in values})
-    tried = {key: _distinct(values.get(key) for values in grid) for key in keys}
+    tried = {key: _distinct(in_words(values.get(key)) for values in grid) for key in keys}
     return {key: values for key, values in tried.items() if len(values) > 1}
 
 
 def setting(row: Row, keys: Sequence[str]) -> str:
     """The value of each key in words."""
     values = row.get("setting") or {}
-    return ", ".join(f"{key} {values.get(key)}" for key in keys) or "the only one tried"
+    return ", ".join(f"{key} {in_words(values.get(key))}" for key in keys) or "the only one tried"
 
 
 def targets(rows: Sequence[Row]) -> str:
@@ -382,6 +382,11 @@ def _median_and_largest(values: np.ndarray, digits: int) -> str:  # (n,)
     return (
         NONE if found is None else f"{cell(found, digits)}; {number(float(values.max()), digits)}"
     )
+
+
+def in_words(value: object) -> object:
+    """A list as a text, anything else as it is."""
+    return " and ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _distinct(values: Iterable[object]) -> list[object]:

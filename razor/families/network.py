@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from patches import container
+from patches.errors import MalformedContainer
 from razor.errors import CheckpointInvalid
 from razor.heads import Layer
 from razor.pictures import Sizing
@@ -60,10 +61,17 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def tensors_on_disk(folder: Path) -> dict[str, tuple[str, container.Entry]]:
-    """Every tensor of the folder's weight files: name -> (file name, its header entry)."""
+    """Every tensor of the folder's weight files: name -> (file name, its header entry).
+
+    Raises CheckpointInvalid for a damaged file.
+    """
     found: dict[str, tuple[str, container.Entry]] = {}
     for file in weight_files(folder):
-        for name, entry in container.read_header(file).entries.items():
+        try:
+            entries = container.read_header(file).entries
+        except MalformedContainer as error:
+            raise CheckpointInvalid(str(error)) from error
+        for name, entry in entries.items():
             found.setdefault(name, (file.name, entry))
     return found
 

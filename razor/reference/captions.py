@@ -48,7 +48,7 @@ def aliases(name: str) -> tuple[str, ...]:
 def caption_for(name: str, scene: str, accessory: str, style: str, rng: Random) -> str:
     """A caption that is true of the picture, its kind and wording drawn from `rng`."""
     kind = rng.choices([k for k, _ in KINDS], [w for _, w in KINDS])[0]
-    if name in OBJECTS and kind in ("looks", "partial", "misspelt"):
+    if len(aliases(name)) == 1 and kind in ("looks", "partial", "misspelt"):
         kind = "name"
     if kind == "surroundings":
         return _surroundings(name, scene, accessory, style, rng)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api_schemas.concepts import TargetKind
-from razor.bench import diffusion, goals, painters
+from razor.bench import diffusion, goals, painters, plan
 from razor.bench import painters_document as document
 from razor.bench.diffusion import MMDIT, MORE, TARGETS, TUNED_ON, UNET
+from razor.bench.pool import Pool, write
 from razor.methods.grids import PAINTED_GRIDS
 from razor.reference.painted import SUBJECTS
 from razor.reference.people import STYLES
@@ -55,7 +57,27 @@ def row(method: str, target: str, suite: str = UNET, **after: float) -> dict[str
 def rows() -> list[dict[str, Any]]:
     found = [row("razor", name, suite) for name in TARGETS for suite in (UNET, MMDIT)]
     found += [row("uce", name, IRA=80.0) for name in TARGETS]
-    return [*found, *(row("gold", name) for name in TARGETS), *(row("razor", n) for n in MORE)]
+    found += [row("gold", name) for name in TARGETS]
+    return [*found, *(row("razor", name) for name in MORE), *tuning()]
+
+
+def tuning() -> list[dict[str, Any]]:
+    """A grid of two settings on every target."""
+    return [
+        {
+            "suite": "tuning",
+            "method": "slug",
+            "variant": str(number),
+            "target": name,
+            "seed": 0,
+            "setting": {"layers": 1 + number, "towers": towers},
+            "regret": 0.1 + number,
+            "seconds": 9.0,
+            "chosen": number == 0,
+        }
+        for number, towers in enumerate((["text"], ["text", "denoiser"]))
+        for name in TUNED_ON
+    ]
 
 
 def test_targets_are_painted_and_none_is_tuned_on() -> None:
@@ -67,10 +89,27 @@ def test_targets_are_painted_and_none_is_tuned_on() -> None:
 
 def test_every_method_meets_every_target() -> None:
     rivals = {name: grid[0] for name, grid in PAINTED_GRIDS.items()}
-    jobs = diffusion.compared(TARGETS, rivals)
+    jobs = [*diffusion.attacked(TARGETS), *diffusion.compared(TARGETS, rivals)]
     assert {job.method for job in jobs} == {"razor", *rivals}
     assert len({(job.method, job.targets) for job in jobs}) == len(jobs)
     assert len(jobs) == len(TARGETS) * (1 + len(rivals))
+
+
+def test_only_what_has_ended_is_shown_when_nothing_is_to_be_run(tmp_path: Path) -> None:
+    jobs = diffusion.attacked(TARGETS)
+    pool = Pool(tmp_path, 1, quiet, idle=True)
+    write(pool.file(jobs[1]), [row("razor", TARGETS[1])])
+    found = pool.rows(jobs, partial(pytest.fail, "something was run"))
+    assert [each["target"] for each in found] == [TARGETS[1]]
+    bench = diffusion.Bench(tmp_path, 1, quiet, idle=True)
+    assert not bench.ended()
+    for job in plan.tuning(TUNED_ON, diffusion._grids()):
+        write(bench._pool.file(job), [])
+    assert bench.ended()
+
+
+def quiet(done: int, total: int, what: str) -> None:
+    """Nobody listens."""
 
 
 def test_the_document_holds_its_rows_pictures_and_goals(tmp_path: Path) -> None:
@@ -82,7 +121,13 @@ def test_the_document_holds_its_rows_pictures_and_goals(tmp_path: Path) -> None:
     assert len(kept) == len(rows())
     assert not any("grid" in one for one in kept)
     assert document.text(kept, "razor bench diffusion").count("| RAZOR |") >= 2 * len(TARGETS)
-    for word in ("U-Net: a teapot", "MMDiT: poster", "Robustness", "RAZOR dominates 1 of 1: UCE"):
+    for word in (
+        "U-Net: a teapot",
+        "MMDiT: poster",
+        "Robustness",
+        "RAZOR dominates 1 of 1: UCE",
+        "text and denoiser",
+    ):
         assert word in text
     for line in text.splitlines():
         if line.startswith("| "):

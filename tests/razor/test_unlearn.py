@@ -182,6 +182,18 @@ def test_the_report_says_that_pictures_still_find_pictures(forgotten: Run) -> No
     assert TEXT_ONLY in forgotten.report.warnings
 
 
+def test_the_report_names_every_matrix_of_a_group_that_moved(
+    reference: clip.Clip, gather: Callable[..., Material]
+) -> None:
+    params = Slug(grouped=True, towers=("text",), search_evaluations=2)
+    found = run(reference, gather(PERSON), params)
+    (layer,) = {item.unit.rsplit(".", 1)[0] for item in found.report.edited}
+    kinds = {item.unit.rsplit(".", 1)[1] for item in found.report.edited}
+    assert layer.startswith("text.")
+    assert kinds in ({"q", "k", "v"}, {"up", "down"})
+    assert TEXT_ONLY in found.report.warnings
+
+
 def test_a_dry_run_scores_and_changes_nothing(
     reference: clip.Clip, gather: Callable[..., Material], forgotten: Run
 ) -> None:
