@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ MEBIBYTE = 2**20
 ROOT = Path(__file__).parents[2]
 BIG_BYTES = 96 * MEBIBYTE
 #: Processor time, so that waiting for other processes does not count. They slow it down all the
-#: same: what the frameworks alone cost to import, here and on a free core, says by how much.
+#: same: what the frameworks alone cost to import, here and on a free core, says by how much. That
+#: and the start are measured twice and the least of each counts, for a neighbour comes and goes.
 START_CPU_SECONDS = 2.0
 FRAMEWORKS_CPU_SECONDS = 1.2
 FRAMEWORKS = "fastapi, sqlalchemy.orm, alembic.command, uvicorn"
@@ -43,6 +45,7 @@ class Running:
     url: str
     world: World
     cpu_seconds: float
+    frameworks: float  # CPU seconds that importing them cost just before
     log: Path
 
     def lines(self) -> list[dict[str, Any]]:
@@ -57,10 +60,22 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     checkpoint(made.checkpoint)
     made.parts.database.migrate()
     register(made)
-    port, log = free_port(), tmp_path / "log"
+    frameworks = imported()
+    try:
+        with started(made, tmp_path / "log") as (popen, url, seconds):
+            process = psutil.Process(popen.pid)
+            yield Running(process, popen, url, made, seconds, frameworks, tmp_path / "log")
+    finally:
+        made.parts.database.close()
+
+
+@contextmanager
+def started(world: World, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
+    """A front that answers on the world's data, where, and the CPU seconds that it took."""
+    port = free_port()
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("RAZOR_")
-    } | {"RAZOR_DATA_FOLDER": str(tmp_path / "data"), "RAZOR_PORT": str(port)}
+    } | {"RAZOR_DATA_FOLDER": str(log.parent / "data"), "RAZOR_PORT": str(port)}
     with log.open("wb") as sink:
         popen = subprocess.Popen(
             [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=sink
@@ -74,11 +89,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             assert time.monotonic() < until
             time.sleep(0.02)
         times = process.cpu_times()
-        yield Running(process, popen, url, made, times.user + times.system, log)
+        yield popen, url, times.user + times.system
     finally:
         popen.kill()
         popen.wait()
-        made.parts.database.close()
+
+
+def imported() -> float:
+    """The CPU seconds that importing the frameworks costs now."""
+    return float(python(f"import {FRAMEWORKS}, time; print(time.process_time())"))
 
 
 def checkpoint(folder: Path) -> None:
@@ -109,7 +128,7 @@ def test_the_process_is_soon_there_small_and_holds_no_torch(
         for chunk in answer.iter_raw():
             size += len(chunk)
     after = running.process.memory_info().rss
-    frameworks = float(python(f"import {FRAMEWORKS}, time; print(time.process_time())"))
+    frameworks = min(running.frameworks, imported())
     print(
         f"start {running.cpu_seconds:.2f} s of CPU (frameworks alone {frameworks:.2f} s), "
         f"{before >> 20} MiB, after a download {after >> 20} MiB"
@@ -118,7 +137,8 @@ def test_the_process_is_soon_there_small_and_holds_no_torch(
     assert after - before < 32 * MEBIBYTE
     assert after < MAX_RSS_BYTES
     slowdown = max(1.0, frameworks / FRAMEWORKS_CPU_SECONDS)
-    assert running.cpu_seconds < START_CPU_SECONDS * slowdown
+    with started(running.world, running.log.with_name("again")) as (_, _, again):
+        assert min(running.cpu_seconds, again) < START_CPU_SECONDS * slowdown
     maps = Path(f"/proc/{running.popen.pid}/maps").read_text()
     assert "torch" not in maps
     assert "pydantic_core" in maps  # the negative control: such a search does find libraries
