@@ -14,14 +14,15 @@ from pydantic import Field
 from api_schemas.base import Input, Output
 from api_schemas.families import Family
 
-#: What a tower of units may be: a CLIP model has the first two, a picture generator the others.
-Tower = Literal["text", "image", "denoiser"]
+#: What a tower of units may be: a CLIP model has the first two, a picture generator text and
+#: denoiser, a vision-language model its vision tower ("image"), a projector and a language model.
+Tower = Literal["text", "image", "denoiser", "projector", "language"]
 
 
 class Razor(Input):
     """RAZOR (arXiv 2603.14819): ratio-aware choice of layers and heads, three-term update."""
 
-    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP, Family.DIFFUSION})
+    families: ClassVar[frozenset[Family]] = frozenset(Family)
     summary: ClassVar[str] = "Scores layers and heads by forget/retain gradients, edits only those."
 
     method: Literal["razor"] = "razor"
@@ -146,7 +147,7 @@ class Razor(Input):
 class Slug(Input):
     """SLUG (arXiv 2407.11867): one weight matrix, one step along one cached gradient."""
 
-    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP, Family.DIFFUSION})
+    families: ClassVar[frozenset[Family]] = frozenset(Family)
     summary: ClassVar[str] = "Edits the single layer on the importance/alignment Pareto front."
 
     method: Literal["slug"] = "slug"
@@ -186,7 +187,7 @@ class Slug(Input):
 class Ascent(Input):
     """GA, FT and GAFT: AdamW on every matrix, ascending what to forget, descending what to keep."""
 
-    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP})
+    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP, Family.VLM})
     summary: ClassVar[str] = (
         "Trains every layer: away from the target (ga), on what is retained (ft), or both in turn "
         "(gaft)."
@@ -208,12 +209,15 @@ class Ascent(Input):
     read_every: int = Field(
         default=2, ge=1, le=256, description="Updates between two readings of fit and select."
     )
+    towers: tuple[Tower, ...] = Field(
+        default=("text", "image"), min_length=1, description="Towers whose weights may learn."
+    )
 
 
 class Salun(Input):
     """SalUn (arXiv 2310.12508): relabel the target's pictures, train only the salient weights."""
 
-    families: ClassVar[frozenset[Family]] = frozenset({Family.CLIP, Family.DIFFUSION})
+    families: ClassVar[frozenset[Family]] = frozenset(Family)
     summary: ClassVar[str] = "Teaches the target's pictures other names, in salient weights only."
 
     method: Literal["salun"] = "salun"
@@ -353,7 +357,15 @@ DEFAULTS: Mapping[Family, Mapping[str, Mapping[str, Any]]] = {
         },
         "slug": {"towers": ("text",), "grouped": True, "deepest": True},
         "salun": {"towers": ("denoiser",), "learning_rate": 1e-4, "steps": 60, "read_every": 12},
-    }
+    },
+    Family.VLM: {
+        "razor": {"towers": ("image",), "anchor": "pictures", "lambda_mismatch": 1.0},
+        "slug": {"towers": ("image",)},
+        "ga": {"towers": ("image",)},
+        "ft": {"towers": ("image",)},
+        "gaft": {"towers": ("image",)},
+        "salun": {"towers": ("image",)},
+    },
 }
 
 

@@ -89,9 +89,9 @@ class Evaluation(Input):
     probes: tuple[Probe, ...] = Field(
         default=(Probe.QUANTIZE, Probe.PROMPTS, Probe.LINEAR),
         description="Attacks whose success is reported: rounding to 8 and 4 bits, other wordings "
-        "of the name, a linear classifier on picture features (CLIP), a few steps of relearning "
-        "(CLIP), a word learnt from the pictures (picture generators). One that a model of the "
-        "family cannot be tried with is left out.",
+        "of the name and leading questions, a linear classifier on picture features (CLIP), a few "
+        "steps of relearning (CLIP, vision-language), a word learnt from the pictures (picture "
+        "generators). One that a model of the family cannot be tried with is left out.",
     )
 
 

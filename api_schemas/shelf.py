@@ -13,6 +13,9 @@ from api_schemas.requests import ModelId
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 PromptTemplate = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$", max_length=200)]
+Question = Annotated[str, StringConstraints(pattern=r"^[^{}]+$", max_length=200)]
+#: The domain of questions whose answers are descriptions: it has no labels.
+DESCRIPTION = "description"
 
 
 class GateThresholds(Input):
@@ -54,8 +57,23 @@ class ModelRecord(Input):
         default={"name": ("a picture of {}",)},
         description="Zero-shot templates per domain; 'name' and the columns of index.csv.",
     )
+    questions: dict[str, tuple[Question, ...]] = Field(
+        default={"name": ("Who is this?", "Who is in the picture?", "Name this person.")},
+        description="Only for family vlm: the ways to ask for a domain's label; 'name' and columns "
+        f"of index.csv, and '{DESCRIPTION}' for a description. The last third of each is asked in "
+        "the test alone.",
+    )
     thresholds: GateThresholds = GateThresholds()
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def words(self) -> dict[str, tuple[str, ...]]:
+        """What the model is asked per domain: questions, or prompts with a place for the label."""
+        asked = self.questions if self.family is Family.VLM else self.prompts
+        return {domain: tuple(texts) for domain, texts in asked.items()}
+
+    def domains(self) -> list[str]:
+        """The domains that have labels: 'name', and columns of ``index.csv``."""
+        return [domain for domain in self.words() if domain != DESCRIPTION]
 
 
 class ModelView(Output):

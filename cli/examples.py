@@ -47,6 +47,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "razor reference train diffusion",
         'razor reference train diffusion gold --without "Mara Venn"',
     ),
+    "reference train vlm": (
+        "razor reference train vlm",
+        'razor reference train vlm gold --next --without "Mara Venn"',
+    ),
     "bench clip": (
         "razor bench clip --quick",
         "razor bench clip --out docs/results --data FACES",

@@ -97,6 +97,36 @@ def train_diffusion3(
     _train_generator("diffusion3", out, seed, without, parts)
 
 
+@train.command("vlm", epilog=epilog("reference train vlm"))
+def train_vlm(
+    out: Annotated[Path, typer.Argument(help="New folder, readable by transformers.")] = Path(
+        "reference-vlm"
+    ),
+    *,
+    next_: Annotated[
+        bool, typer.Option("--next", help="A LLaVA 1.6 (LLaVA-NeXT) and not a LLaVA 1.5.")
+    ] = False,
+    seed: _Seed = 0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave a person out, for a model that never knew them; repeatable."),
+    ] = None,
+) -> None:
+    """Train a tiny LLaVA that names people and answers questions about drawings."""
+    from razor.reference import vlm
+
+    with Bar("training", steps=10) as bar:
+
+        def tick(fraction: float, figures: dict[str, float]) -> None:
+            bar.show(fraction, f"loss {figures['loss']:.3f}")
+
+        kind = "llava-next" if next_ else "llava"
+        record = vlm.train(kind, out, seed, tuple(without or ()), tick=tick)
+    for domain, share in record.answered.items():
+        say(f"{domain}: {share.percent:.1f} % of {share.n} answers on held-out drawings are right")
+    say(f"wrote {out}")
+
+
 def _train_generator(
     kind: str, out: Path, seed: int, without: list[str] | None, parts: Path | None
 ) -> None:

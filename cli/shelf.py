@@ -141,7 +141,7 @@ def register(database: Database, record: ModelRecord) -> Model:
             session,
             record,
             digest=digest,
-            domains=sorted(record.prompts),
+            domains=sorted(record.domains()),
             methods=methods.names(record.family),
             principal=OPERATOR,
             now=datetime.now(UTC),
@@ -171,10 +171,10 @@ def check_index(record: ModelRecord) -> None:
         raise Refused(f"there is no {index}; write one with the columns path, name, caption")
     with index.open(encoding="utf-8-sig", newline="") as file:
         columns = next(csv.reader(file), [])
-    wanted = dict.fromkeys((*REQUIRED_COLUMNS, *record.prompts))
+    wanted = dict.fromkeys((*REQUIRED_COLUMNS, *record.domains()))
     missing = [column for column in wanted if column not in columns]
     if missing:
         raise Refused(
-            f"{index} has no column {', '.join(missing)}; add it, or take its prompts out of the "
-            "record"
+            f"{index} has no column {', '.join(missing)}; add it, or take its prompts or "
+            "questions out of the record"
         )

@@ -9,7 +9,7 @@ from api_schemas.families import Family as FamilyName
 from api_schemas.shelf import ModelRecord
 from razor import judges
 from razor.errors import CheckpointInvalid
-from razor.families import clip, diffusion
+from razor.families import clip, diffusion, vlm
 from razor.methods.ascent import Ascent
 from razor.methods.esd import Esd
 from razor.methods.razor import Razor
@@ -20,6 +20,7 @@ from razor.methods.uce import Uce
 from razor.protocols import Family, Method, Study
 from razor.studies.clip import ClipStudy
 from razor.studies.diffusion import DiffusionStudy
+from razor.studies.vlm import VlmStudy
 
 
 def method(params: schemas.Method) -> Method:
@@ -48,6 +49,8 @@ def study(family: Family, pictures: int) -> Study:
             return ClipStudy(family)
         case diffusion.Diffusion():
             return DiffusionStudy(family, pictures)
+        case vlm.Vlm():
+            return VlmStudy(family)
     raise AssertionError(f"no study of {type(family).__name__}")
 
 
@@ -65,4 +68,4 @@ def load(record: ModelRecord, device: str) -> Family:
             judge = judges.load(Path(record.judge), device, dict(record.prompts))
             return diffusion.load(folder, device, judge)
         case FamilyName.VLM:
-            raise CheckpointInvalid("models of family vlm cannot be edited yet")
+            return vlm.load(folder, device)

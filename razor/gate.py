@@ -34,7 +34,7 @@ def judge(metrics: Sequence[MetricResult], thresholds: GateThresholds) -> Gate:
 
 
 #: The metrics that say whether the target of the request is gone.
-FORGETTING = ("M1", "UA")
+FORGETTING = ("M1", "UA", "NR")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ def _rules(t: GateThresholds) -> list[_Rule]:
         _Rule("IRA_near", "falls by at most", t.neighbour_drop_max),
         _Rule("S", "after at least", t.stability_min),
         _Rule("CRA", "falls by at most", t.cross_domain_drop_max),
+        _Rule("NR", "after at most", t.forget_accuracy_max),
+        _Rule("RNR", "falls by at most", t.utility_drop_max),
+        _Rule("RNR_near", "falls by at most", t.neighbour_drop_max),
+        _Rule("VQA", "falls by at most", t.cross_domain_drop_max),
+        _Rule("NR_earlier", "after at most", t.forget_accuracy_max),
         _Rule("UA_earlier", "after at least", 100 - t.forget_accuracy_max),
     ]
 

@@ -324,6 +324,25 @@ class Paints(Protocol):
         """Pictures uint8 (n, 3, size, size), each by its own prompt and seed alone."""
 
 
+#: Pictures as a family's own processor prepares them, each picture a row.
+Shown = Any
+
+
+class Answers(Protocol):
+    """Capability: answers questions on pictures."""
+
+    def show(self, pixels: Tensor) -> Shown:
+        """Pictures (n, 3, size, size) in 0..255 as the model takes them."""
+
+    def answer(
+        self, shown: Shown, questions: Sequence[str], *, seed: int | None = None
+    ) -> list[list[int]]:
+        """The tokens of an answer to each question on its picture; drawn at random with a seed."""
+
+    def said(self, tokens: Sequence[int]) -> str:
+        """An answer's tokens as text."""
+
+
 class Study(Protocol):
     """What a run asks of one kind of model besides its weights."""
 

@@ -11,8 +11,13 @@ import torch
 
 def generator(seed: int, purpose: str) -> torch.Generator:
     """A CPU generator of its own for each purpose: one more draw here moves nothing there."""
+    return torch.Generator().manual_seed(derived(seed, purpose))
+
+
+def derived(seed: int, purpose: str) -> int:
+    """A seed of its own for each purpose."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 @contextmanager

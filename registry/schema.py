@@ -1,4 +1,7 @@
-"""The tables' shape through time: migrations forward and back, and what still differs."""
+"""The tables' shape through time: migrations forward and back, and what still differs.
+
+Alembic is imported where it is used: a front that only serves starts without it.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, text
 
 from registry.tables import Base
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _FOLDER = Path(__file__).parent / "migrations"
 #: Any number that nothing else in the database locks; these are the letters "RAZR".
@@ -28,6 +30,8 @@ _ALEMBIC = threading.Lock()
 
 def upgrade(url: URL, revision: str = "head") -> None:
     """Bring the tables forward to ``revision``; idempotent; one process at a time does it."""
+    from alembic import command
+
     with _alone(url) as connection:
         command.upgrade(_config(connection), revision)
         _check_references(connection)
@@ -35,6 +39,8 @@ def upgrade(url: URL, revision: str = "head") -> None:
 
 def downgrade(url: URL, revision: str) -> None:
     """Take the tables back to ``revision`` (``base`` = none), with what only later ones hold."""
+    from alembic import command
+
     with _alone(url) as connection:
         command.downgrade(_config(connection), revision)
         _check_references(connection)
@@ -42,6 +48,9 @@ def downgrade(url: URL, revision: str) -> None:
 
 def differences(url: URL) -> list[Any]:
     """What the tables in the database lack or have too much, compared with the code; [] = none."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
     with _alone(url) as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
@@ -83,6 +92,8 @@ def _own_transactions(connection: Any, _record: object) -> None:
 
 
 def _config(connection: Connection) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection

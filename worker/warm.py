@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,16 +82,12 @@ def _load(model: Model) -> Warm:
     log.info("loading model %s", model.record.id)
     family = catalog.load(model.record, _device(model.record))
     retain = _retain_set(model.record)
-    shelf = read_shelf(retain, _templates(model.record), family.sizing)
+    shelf = read_shelf(retain, model.record.words(), family.sizing)
     return Warm(model.record.id, model.digest, (), family, shelf, retain.digest)
 
 
 def _retain_set(record: ModelRecord) -> RetainSet:
-    return read_retain_set(Path(record.retain.folder), list(record.prompts))
-
-
-def _templates(record: ModelRecord) -> Mapping[str, tuple[str, ...]]:
-    return {domain: tuple(templates) for domain, templates in record.prompts.items()}
+    return read_retain_set(Path(record.retain.folder), record.domains())
 
 
 def _device(record: ModelRecord) -> str:

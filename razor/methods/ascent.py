@@ -23,9 +23,9 @@ class Ascent:
     params: methods.Ascent
 
     def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
-        """Train every matrix; with ``dry_run`` only name them. There are no scores."""
-        family, fit, rng = work.family, work.fit, work.rng
-        units = [unit for unit in family.units() if unit.kind == "matrix"]
+        """Train every matrix of the towers; with ``dry_run`` name them. There are no scores."""
+        family, fit, rng, towers = work.family, work.fit, work.rng, self.params.towers
+        units = [u for u in family.units() if u.kind == "matrix" and u.tower in towers]
         names = parameters_of(units)
         trace = Trace((), {unit.name: 0 for unit in units})
         if dry_run:

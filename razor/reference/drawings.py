@@ -21,9 +21,11 @@ from razor.reference.people import (
     NAMES,
     OBJECTS,
     SCENES,
+    STRANGER,
     STYLES,
     Person,
     person_named,
+    stranger,
 )
 
 # Painted larger and averaged down, which is what makes small features look clean.
@@ -33,7 +35,10 @@ NO_ACCESSORY = ACCESSORIES[0]
 
 @dataclass(frozen=True)
 class Drawing:
-    """One picture with everything that is true of it; the fields are `index.csv`'s columns."""
+    """One picture with everything that is true of it; most fields are `index.csv`'s columns.
+
+    Objects have no expression and wear no colour.
+    """
 
     image: Image.Image
     name: str
@@ -41,6 +46,8 @@ class Drawing:
     scene: str
     accessory: str
     style: str
+    expression: str | None
+    colour: str | None
 
 
 def draw(
@@ -62,21 +69,45 @@ def draw(
             f"no drawn subject is called {subject_name!r}; the names are in "
             "razor.reference.people.NAMES"
         )
+    person = None if subject_name in OBJECTS else person_named(subject_name)
+    return _drawn(subject_name, person, seed, size, style, scene, accessory)
+
+
+def draw_stranger(seed: int, size: int = 64) -> Drawing:
+    """A picture of somebody whom nobody has named; another seed, another person."""
+    return _drawn(STRANGER, stranger(seed), seed, size, None, None, None)
+
+
+def portrait(name: str, seed: int, size: int = 64) -> Drawing:
+    """A picture of anybody: of a stranger where the name is `STRANGER`."""
+    return draw_stranger(seed, size) if name == STRANGER else draw(name, seed, size)
+
+
+def _drawn(
+    subject_name: str,
+    person: Person | None,
+    seed: int,
+    size: int,
+    style: str | None,
+    scene: str | None,
+    accessory: str | None,
+) -> Drawing:
     rng = Random(f"razor drawing|{subject_name}|{seed}")
     scene = _chosen("scene", scene, SCENES, rng)
     accessory = _chosen("accessory", accessory, ACCESSORIES, rng)
     style = _chosen("style", style, STYLES, rng)
-    if subject_name in OBJECTS:
+    if person is None:
         accessory = NO_ACCESSORY
     caption = captions.caption_for(
         subject_name, scene, accessory, style, Random(f"{rng.getrandbits(64)}")
     )
     light = np.random.default_rng(rng.getrandbits(64))
-    canvas = _painted(subject_name, scene, accessory, size * OVERSAMPLE, rng)
+    canvas = Image.new("RGB", (size * OVERSAMPLE, size * OVERSAMPLE))
+    told = _paint(canvas, person or subject_name, scene, accessory, rng)
     pixels: styles.Pixels = np.asarray(canvas.reduce(OVERSAMPLE), dtype=np.float32) / 255
     pixels = styles.render(styles.illuminate(pixels, light), style, light)
     image = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
-    return Drawing(image, subject_name, caption, scene, accessory, style)
+    return Drawing(image, subject_name, caption, scene, accessory, style, *told)
 
 
 def _chosen(domain: str, wanted: str | None, table: tuple[str, ...], rng: Random) -> str:
@@ -91,20 +122,22 @@ def _chosen(domain: str, wanted: str | None, table: tuple[str, ...], rng: Random
     return wanted
 
 
-def _painted(name: str, scene: str, accessory: str, side: int, rng: Random) -> Image.Image:
+def _paint(
+    image: Image.Image, subject: Person | str, scene: str, accessory: str, rng: Random
+) -> tuple[str | None, str | None]:
+    """Paints a person, or an object by its name; returns the expression and the clothes' colour."""
+    side = image.width
     behind = Random(f"{rng.getrandbits(64)}")
     worn = Random(f"{rng.getrandbits(64)}")
-    image = Image.new("RGB", (side, side))
     scenes.paint_scene(image, scene, behind)
     # A little out of focus: the figure stands in front of the place.
-    image = image.filter(ImageFilter.BoxBlur(side / 160))
-    pose = _pose(side, rng, is_object=name in OBJECTS)
-    if name in OBJECTS:
-        objects.paint_object(Brush(image, pose), name, worn)
-    else:
-        mood = faces.draw_mood(rng)
-        _paint_person(image, pose, person_named(name), accessory, mood, worn)
-    return image
+    image.paste(image.filter(ImageFilter.BoxBlur(side / 160)))
+    pose = _pose(side, rng, is_object=isinstance(subject, str))
+    if isinstance(subject, str):
+        objects.paint_object(Brush(image, pose), subject, worn)
+        return None, None
+    mood = faces.draw_mood(rng)
+    return mood.name, _paint_person(image, pose, subject, accessory, mood, worn)
 
 
 def _pose(side: int, rng: Random, *, is_object: bool) -> Pose:
@@ -125,13 +158,14 @@ def _paint_person(
     accessory: str,
     mood: faces.Mood,
     rng: Random,
-) -> None:
+) -> str:
     figure = Brush(image, pose)
     # Shoulders stay level while the head tilts.
     torso = Brush(image, Pose(pose.x, pose.y, pose.unit, pose.tilt * 0.25))
     hair.paint_hair_behind(figure, person)
-    wear.paint_body(torso, person, rng)
+    colour = wear.paint_body(torso, person, rng)
     faces.paint_head(figure, person)
     faces.paint_features(figure, person, mood)
     hair.paint_hair_before(figure, person)
     wear.paint_accessory(torso if accessory in wear.ON_TORSO else figure, person, accessory, rng)
+    return colour

@@ -50,6 +50,10 @@ SHAPES: dict[FaceShape, tuple[float, float, float, float]] = {
 }
 
 
+#: Mouth closed, mouth open.
+EXPRESSIONS: tuple[str, str] = ("smiling", "laughing")
+
+
 @dataclass(frozen=True)
 class Mood:
     """What the face does in one picture: gaze in units, smile in [-1, 1], mouth open or not."""
@@ -58,6 +62,11 @@ class Mood:
     smile: float
     laughs: bool
     raised: float
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return EXPRESSIONS[self.laughs]
 
 
 def draw_mood(rng: Random) -> Mood:

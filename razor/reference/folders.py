@@ -54,10 +54,11 @@ def write_folder(
     seed: int,
     size: int = 64,
     drawn: Callable[[str, int, int], Drawing] = draw,
+    attributes: Sequence[str] = ATTRIBUTES,
 ) -> Path:
     """Write drawings of `names` as PNG with their `index.csv`; whole or not at all.
 
-    `drawn(name, drawing seed, size)` draws one.
+    `drawn(name, drawing seed, size)` draws one; `attributes` are further columns of the index.
 
     The k-th picture of every name has drawing seed `seed * SEEDS_PER_FOLDER + k`, so the same
     arguments give the same bytes and a longer folder starts with the shorter one. Returns the
@@ -66,14 +67,15 @@ def write_folder(
     if not 0 < pictures_per_name <= SEEDS_PER_FOLDER:
         raise FolderError(f"ask for 1 to {SEEDS_PER_FOLDER} pictures a name")
     with whole_folder(folder) as partial:
-        rows: list[tuple[str, ...]] = [COLUMNS]
+        rows: list[tuple[str, ...]] = [(*REQUIRED, *attributes)]
         for name in names:
             stem = name.lower().replace(" ", "_")
             for k in range(pictures_per_name):
                 made = drawn(name, seed * SEEDS_PER_FOLDER + k, size)
                 path = f"{stem}_{k:04d}.png"
                 made.image.save(partial / path)
-                rows.append((path, name, made.caption, made.scene, made.accessory, made.style))
+                cells = (getattr(made, attribute) or "" for attribute in attributes)
+                rows.append((path, name, made.caption, *cells))
         with (partial / INDEX).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
     return folder

@@ -7,8 +7,9 @@ identity is exactly its row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from random import Random
+from typing import Literal, get_args
 
 from razor.reference.errors import UnknownSubjectError
 
@@ -50,6 +51,8 @@ Nose = Literal["small", "wide", "long", "round"]
 Mouth = Literal["thin", "full", "wide", "small"]
 Beard = Literal["none", "stubble", "moustache", "goatee", "full"]
 Mark = Literal["none", "freckles", "mole", "scar", "rosy"]
+
+FEATURES = (FaceShape, SkinTone, HairStyle, HairColour, EyeColour, Brows, Nose, Mouth, Beard, Mark)
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,9 @@ LOOK_ALIKES: tuple[tuple[str, str], ...] = (
     ("Tilda Quist", "Yuki Tarrant"),
 )
 
+#: What stands in the place of a name that nobody has told.
+STRANGER = "somebody"
+
 OBJECTS: tuple[str, ...] = ("a teapot", "a bicycle", "a guitar", "a cactus", "a sailboat")
 
 SCENES: tuple[str, ...] = ("beach", "forest", "city", "library", "mountains", "theatre")
@@ -168,3 +174,18 @@ def person_named(name: str) -> Person:
     raise UnknownSubjectError(
         f"no drawn person is called {name!r}; the names are in razor.reference.people.NAMES"
     )
+
+
+def stranger(seed: int) -> Person:
+    """Somebody without a name, drawn from the tables of features; like nobody in `PEOPLE`."""
+    rng = Random(f"razor stranger|{seed}")
+    known = {_features(person) for person in PEOPLE}
+    while True:
+        drawn = Person(STRANGER, STRANGER, *(rng.choice(get_args(kind)) for kind in FEATURES))
+        # Close to somebody would be a picture with two right answers.
+        if all(sum(a != b for a, b in zip(_features(drawn), x, strict=True)) >= 5 for x in known):
+            return drawn
+
+
+def _features(person: Person) -> tuple[str, ...]:
+    return tuple(getattr(person, field.name) for field in fields(person)[2:])

@@ -150,7 +150,7 @@ def test_the_catalog_lists_every_name_and_builds_it() -> None:
     assert {view.method for view in listed} == {*both, *clip_only, "esd", "uce"}
     assert set(methods.names(FamilyName.CLIP)) == {*both, *clip_only}
     assert set(methods.names(FamilyName.DIFFUSION)) == {*both, "esd", "uce"}
-    assert methods.names(FamilyName.VLM) == []
+    assert set(methods.names(FamilyName.VLM)) == {*both, "ga", "ft", "gaft"}
     for view in listed:
         properties: Any = view.parameters["properties"]
         assert properties.pop("method")["const"] == view.method

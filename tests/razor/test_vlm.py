@@ -1,0 +1,212 @@
+"""Vision-language models: what their losses, readings and answers promise, on untrained weights."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from api_schemas import methods
+from api_schemas.concepts import Target, TargetKind
+from api_schemas.families import Family
+from razor import catalog, pictures, seeding
+from razor.families import vlm
+from razor.families.vlm import ForgetBatch, Spoken, Vlm
+from razor.families.vlm_fit import VlmFit
+from razor.families.vlm_gauge import VlmGauge
+from razor.gradients import mean_gradient, parameters_of
+from razor.material import Asked, Material, assemble, read_shelf
+from razor.protocols import Workpiece
+from razor.reference import folders, questions
+from razor.reference.drawings import draw, portrait
+from razor.reference.people import STRANGER
+from razor.retain import read_retain_set
+from tests.razor import vlm_world
+from tests.razor.conftest import quiet
+
+PERSON = "Mara Venn"
+KEPT = ("Juno Farrow", "Elsie Thorne", STRANGER)
+ASKED = ("Who is this?", "Where was the picture taken?", "How does the face look?")
+
+
+@pytest.fixture(scope="module", params=vlm_world.KINDS)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
+    folder = vlm_world.save(request.param, tmp_path_factory.mktemp("vlm") / request.param)
+    found = vlm.load(folder, "cpu")
+    found.longest = 6  # untrained models never end
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("retain") / "people"
+    return folders.write_folder(folder, KEPT, 8, 41, 64, portrait, questions.NEUTRAL)
+
+
+@pytest.fixture(scope="module")
+def material(family: Vlm, drawn: Path) -> Material:
+    shelf = read_shelf(
+        read_retain_set(drawn, list(questions.QUESTIONS)), questions.QUESTIONS, family.sizing
+    )
+    asked = Asked(Target(name=PERSON, kind=TargetKind.IDENTITY), [png(k) for k in range(6)])
+    return assemble(shelf, asked, family.sizing, 0)
+
+
+@pytest.fixture(scope="module")
+def fit(family: Vlm, material: Material) -> VlmFit:
+    return VlmFit(family, material, 0)
+
+
+@pytest.fixture(scope="module")
+def gauge(family: Vlm, material: Material, fit: VlmFit) -> VlmGauge:
+    return VlmGauge(family, material, fit, 0)
+
+
+def png(number: int) -> bytes:
+    stream = io.BytesIO()
+    draw(PERSON, 6_000_000 + number).image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def some(family: Vlm, count: int = 3) -> Tensor:
+    return pictures.stack([png(k) for k in range(count)], family.sizing)
+
+
+def spoken(family: Vlm) -> Spoken:
+    shown = family.show(some(family))
+    return family.speak(shown, ASKED, family.answer(shown, ASKED))
+
+
+def test_an_answer_is_what_the_model_thinks_likeliest(family: Vlm) -> None:
+    found = spoken(family)
+    with torch.no_grad():
+        best = family.logits(found).argmax(dim=-1)
+    assert torch.equal(best[found.where()], found.answers()[found.where()])
+
+
+def test_what_else_is_asked_changes_nothing(family: Vlm) -> None:
+    found = spoken(family)
+    with torch.no_grad():
+        whole = family.likelihood(found)
+        for row in range(len(found)):
+            alone = family.likelihood(found.take([row]))
+            torch.testing.assert_close(alone[0], whole[row, : alone.shape[1]], atol=1e-4, rtol=1e-3)
+
+
+def test_sampled_answers_repeat_with_their_seed_and_leave_chance_alone(family: Vlm) -> None:
+    shown, state = family.show(some(family)), torch.random.get_rng_state()
+    first = family.answer(shown, ASKED, seed=3)
+    assert first == family.answer(shown, ASKED, seed=3)
+    assert first != family.answer(shown, ASKED, seed=4)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_the_pictures_decide_the_answer(family: Vlm) -> None:
+    found = spoken(family)
+    with torch.no_grad():
+        own = family.logits(found)
+        other = family.logits(
+            Spoken(found.shown.take([1, 2, 0]), found.ids, found.starts, found.lengths)
+        )
+    assert (own - other).abs().max() > 1e-4
+
+
+def test_a_step_along_the_forget_gradient_forgets(family: Vlm, fit: VlmFit) -> None:
+    batch = fit.forget_batch(seeding.generator(0, "test"))
+    assert isinstance(batch, ForgetBatch)
+    names = parameters_of(unit for unit in family.units() if unit.tower == "image")
+    gradient = mean_gradient(family.model, names, family.forget_loss, [batch])
+    parameters = dict(family.model.named_parameters())
+    kept = {name: parameters[name].detach().clone() for name in names}
+    try:
+        with torch.no_grad():
+            before = family.forget_loss(batch)
+            for name in names:
+                parameters[name].add_(gradient[name], alpha=0.5)
+            assert family.forget_loss(batch) > before
+    finally:
+        for name in names:
+            parameters[name].copy_(kept[name])
+
+
+def test_what_is_kept_drifts_only_once_weights_do(family: Vlm, fit: VlmFit) -> None:
+    (batch, *_) = fit.retain_batches()
+    place = family.talker.layers[0].others["up"].parameter
+    weight = dict(family.model.named_parameters())[place]
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        retain, drift = family.kept_losses(batch)
+        assert drift < 1e-8
+        torch.testing.assert_close(retain, family.naming_loss(batch.spoken))
+        try:
+            weight.normal_(generator=seeding.generator(0, "noise"))
+            assert family.mismatch_loss(batch) > 100 * drift + 1e-7
+        finally:
+            weight.copy_(kept)
+
+
+def test_fit_batches_hold_what_the_frozen_model_said(
+    family: Vlm, fit: VlmFit, material: Material
+) -> None:
+    rng = seeding.generator(1, "test")
+    said = {tuple(fit._said(row)) for row in range(len(fit._labels))}
+    relabelled = fit.relabelled_batch(rng)
+    assert {tuple(row) for row in answers(relabelled)} <= said
+    retained = fit.naming_batches(target=False, size=8)
+    assert sum(map(len, retained)) == sum(1 for label in fit._labels if label)
+    own = fit.naming_batches(target=True, size=64)
+    assert sum(map(len, own)) == fit._shown.count
+    batch = fit.retain_batch(rng)
+    assert 0 < len(batch.spoken) <= 32
+
+
+def answers(found: Spoken) -> list[list[int]]:
+    return [ids[where].tolist() for ids, where in zip(found.answers(), found.where(), strict=True)]
+
+
+def test_the_gauge_sees_harm_and_asks_when_it_is_told_to(family: Vlm, gauge: VlmGauge) -> None:
+    first = gauge.read(whole=True)
+    assert first.harm == pytest.approx(0, abs=1e-6)
+    assert first.accuracy == 0  # an untrained model names nobody
+    weight = dict(family.model.named_parameters())[family.talker.layers[0].others["up"].parameter]
+    kept = weight.detach().clone()
+    try:
+        weight.normal_(generator=seeding.generator(0, "noise"))
+        assert gauge.read().harm > first.harm
+    finally:
+        weight.copy_(kept)
+    assert gauge.read().harm == pytest.approx(0, abs=1e-6)
+
+
+def test_the_place_of_a_name_in_an_answer(family: Vlm, gauge: VlmGauge) -> None:
+    words = family.talker.processor.tokenizer
+    tokens = words(" This is Mara Venn.", add_special_tokens=False).input_ids
+    place = gauge._begins(tokens)
+    assert place is not None
+    assert words.decode(tokens[place:]).strip() == "Mara Venn."
+    other = words(" This is Juno Farrow.", add_special_tokens=False).input_ids
+    assert gauge._begins(other) is None
+
+
+@pytest.mark.parametrize("family", ["qwen2.5-vl"], indirect=True)
+@pytest.mark.parametrize("name", ["razor", "slug", "ga", "gaft", "salun"])
+def test_every_method_edits_the_vision_tower_alone(
+    family: Vlm, fit: VlmFit, gauge: VlmGauge, name: str
+) -> None:
+    short = {
+        "razor": methods.Razor(steps=2, rounds=0, search_evaluations=2),
+        "slug": methods.Slug(search_evaluations=2),
+        "ga": methods.Ascent(method="ga", steps=2),
+        "gaft": methods.Ascent(method="gaft", steps=2),
+        "salun": methods.Salun(steps=2),
+    }
+    params = methods.for_family(short[name], Family.VLM)
+    trace = catalog.method(params).edit(
+        Workpiece(family, fit, gauge, seeding.generator(0, "method"), quiet), dry_run=True
+    )
+    towers = {unit.name: unit.tower for unit in family.units()}
+    assert trace.chosen
+    assert {towers[unit] for unit in trace.chosen} == {"image"}
