@@ -16,6 +16,8 @@ PromptTemplate = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$",
 Question = Annotated[str, StringConstraints(pattern=r"^[^{}]+$", max_length=200)]
 #: The domain of questions whose answers are descriptions: it has no labels.
 DESCRIPTION = "description"
+#: The `name` of whoever has none: a right answer names nobody.
+UNNAMED = "somebody"
 
 
 class GateThresholds(Input):
@@ -32,7 +34,8 @@ class RetainSet(Input):
     """What the model must keep: a folder of pictures with an ``index.csv``.
 
     Columns: ``path``, ``name``, ``caption``; any further column named in ``prompts`` is a domain
-    of labels (scene, style, ...), measured zero-shot with that domain's templates.
+    of labels (scene, style, ...), measured zero-shot with that domain's templates. People whom
+    nobody has named are called ``somebody``.
     """
 
     folder: str

@@ -108,3 +108,35 @@ def diffusion(
     document.write(rows, folder, "razor bench diffusion" + (" --quick" if quick else ""))
     say(document.summary(rows))
     say(f"wrote {folder / 'diffusion.md'}")
+
+
+@commands.command("vlm", epilog=epilog("bench vlm"))
+def vlm(
+    *,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Rivals with one setting each, LLaVA 1.5 alone, no gold."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the document goes; default: inside --work.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Gold model and finished runs; a stopped benchmark goes on.")
+    ] = Path("runs/bench"),
+    processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
+) -> None:
+    """Run RAZOR and its rivals on the vision-language models; about an hour on two cores."""
+    from razor.bench import talkers_document as document
+    from razor.bench import vlm as bench
+
+    with Bar("runs", steps=20) as bar:
+
+        def tick(done: int, total: int, what: str) -> None:
+            bar.show(done / total, f"{done} of {total}  {what}")
+
+        made = bench.Bench(work, processes, tick)
+        rows = made.quick() if quick else made.full()
+    folder = out or work / ("quick-vlm" if quick else "full-vlm")
+    document.write(rows, folder, "razor bench vlm" + (" --quick" if quick else ""))
+    say(document.summary(rows))
+    say(f"wrote {folder / 'vlm.md'}")

@@ -59,6 +59,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "razor bench diffusion --quick",
         "razor bench diffusion --out docs/results",
     ),
+    "bench vlm": (
+        "razor bench vlm --quick",
+        "razor bench vlm --out docs/results",
+    ),
     "reference pictures": (
         'razor reference pictures photos --name "Mara Venn" --per-name 8 --seed 2',
         "razor reference pictures posters --plain --style poster --per-name 1 --seed 2",

@@ -10,6 +10,8 @@ from api_schemas.shelf import ModelRecord, RetainSet
 MODEL_ID = "reference-clip"
 #: Folder of a shipped picture generator -> its id on the shelf; the first holds the judge of all.
 GENERATORS = {"diffusion": "reference-diffusion", "diffusion3": "reference-diffusion3"}
+#: Folder of a shipped vision-language model -> its id on the shelf.
+TALKERS = {"llava": "reference-llava", "llava-next": "reference-llava-next"}
 # Folder seed 0 trained the shipped weights. Each use below has a seed of its own, so no picture
 # is ever seen in two roles.
 RETAIN_SEED = 1
@@ -48,6 +50,17 @@ def plain_retain_folder(data_folder: Path) -> Path:
     return folder
 
 
+def portraits_folder(data_folder: Path) -> Path:
+    """The same for the vision-language models, strangers among them."""
+    from razor.reference.folders import INDEX
+    from razor.reference.questions import write_portraits
+
+    folder = data_folder / "reference" / "retain-portraits"
+    if not (folder / INDEX).is_file():
+        write_portraits(folder, RETAIN_PER_NAME, RETAIN_SEED)
+    return folder
+
+
 def record(data_folder: Path) -> ModelRecord:
     """The shipped CLIP's record for this data folder, its retain set drawn."""
     from razor.reference.captions import PROMPTS
@@ -75,6 +88,23 @@ def generator_record(data_folder: Path, kind: str) -> ModelRecord:
     )
 
 
+def talker_record(data_folder: Path, kind: str) -> ModelRecord:
+    """The record of a shipped vision-language model."""
+    from razor.reference.questions import RECORDED
+
+    return ModelRecord(
+        id=TALKERS[kind],
+        family=Family.VLM,
+        checkpoint=str(checkpoint_folder(kind)),
+        retain=RetainSet(folder=str(portraits_folder(data_folder))),
+        questions=dict(RECORDED),
+    )
+
+
 def records(data_folder: Path) -> list[ModelRecord]:
     """Every shipped model's record."""
-    return [record(data_folder), *(generator_record(data_folder, kind) for kind in GENERATORS)]
+    return [
+        record(data_folder),
+        *(generator_record(data_folder, kind) for kind in GENERATORS),
+        *(talker_record(data_folder, kind) for kind in TALKERS),
+    ]

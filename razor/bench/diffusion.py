@@ -11,12 +11,11 @@ from api_schemas.families import Family
 from api_schemas.methods import Method, Razor, for_family
 from api_schemas.requests import PICTURES
 from api_schemas.shelf import GateThresholds
-from razor import seeding
-from razor.bench import painters, plan
+from razor.bench import painters, plan, rows
 from razor.bench.painters import SAMPLES, Painter
 from razor.bench.plan import COMPARISON, DEVELOPMENT, Job
 from razor.bench.pool import Pool, Progress, write
-from razor.bench.rows import NOTHING, Row, head, of_report, quiet, shown, tuned
+from razor.bench.rows import Row, head, of_report, quiet, tuned
 from razor.errors import EditDiverged
 from razor.studies.diffusion import PROBES, DiffusionStudy
 from razor.unlearn import Task, unlearn
@@ -131,25 +130,9 @@ def run(painter: Painter, job: Job) -> list[Row]:
 def gold(base: Painter, never: Painter, job: Job) -> list[Row]:
     """The measures of the pipeline that never knew the target, in the place of an edited one."""
     name = job.targets[0]
-    material = base.material(name, job.seed)
-    study = DiffusionStudy(base.family, PICTURES)
-    other = DiffusionStudy(never.family, PICTURES)
-    with seeding.deterministic(job.seed):
-        fit, other_fit = study.fit(material, job.seed), other.fit(material, job.seed)
-        before, after = (each.observe(material, job.seed) for each in (study, other))
-        metrics = study.compare(material, fit, before, after, job.seed)
-        found = [
-            result
-            for probe in (PROBES[name] for name in job.probes)
-            for result in probe.compare(
-                material,
-                probe.observe(base.family, fit, material, job.seed),
-                probe.observe(never.family, other_fit, material, job.seed),
-                job.seed,
-            )
-        ]
-    row = {**head(job, name, SAMPLES), "kind": painters.kind_of(name).value, **NOTHING}
-    return [{**row, "metrics": shown(metrics), "robustness": shown(found)}]
+    studies = (DiffusionStudy(each.family, PICTURES) for each in (base, never))
+    row = rows.gold(*studies, base.material(name, job.seed), job, SAMPLES)
+    return [{**row, "kind": painters.kind_of(name).value}]
 
 
 def _razor() -> Method:
@@ -179,7 +162,7 @@ def _painter(work: Path, suite: str, target: str = "") -> Painter:
 def _work(work: Path, job: Job, path: Path) -> None:
     if job.method == "gold":
         name = job.targets[0]
-        rows = gold(_painter(work, UNET, name), _painter(work, "gold", name), job)
+        found = gold(_painter(work, UNET, name), _painter(work, "gold", name), job)
     else:
-        rows = run(_painter(work, job.suite), job)
-    write(path, rows)
+        found = run(_painter(work, job.suite), job)
+    write(path, found)

@@ -41,7 +41,7 @@ METHODS = (
 )
 RIVALS = METHODS[2:-1]
 #: Means and areas of a curve: pooling their pictures into a proportion would be wrong.
-NO_PROPORTION = ("M2", "M3", "KID")
+NO_PROPORTION = ("M2", "M3", "KID", "CA")
 
 
 @dataclass(frozen=True)

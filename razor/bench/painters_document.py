@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from razor.bench import figures, goals, plots, tables
+from razor.bench import figures, goals, plots, side_by_side, tables
 from razor.bench.diffusion import MMDIT, MORE, TARGETS, UNET
 from razor.bench.document import edges, section, verdict_of, versions
 from razor.bench.figures import Estimate, Row, after, change
@@ -95,19 +95,20 @@ def reach(rows: Sequence[Row]) -> list[Goal]:
         ("most memory", "peak_memory_bytes", 1e9, MOST_BYTES / 1e9, " GB"),
     ):
         found.append(
-            Goal(words, bound, True, _largest((figures.numbers(every, key) / scale).tolist()), unit)
+            Goal(
+                words,
+                bound,
+                True,
+                side_by_side.largest((figures.numbers(every, key) / scale).tolist()),
+                unit,
+            )
         )
     shares = [100 * row["patch_bytes"] / row["checkpoint_bytes"] for row in every]
-    found.append(Goal("largest patch, share of the bytes", 5, True, _largest(shares), " %"))
+    found.append(
+        Goal("largest patch, share of the bytes", 5, True, side_by_side.largest(shares), " %")
+    )
     broken = len([r for r in figures.failed(rows) if r.get("method") == "razor"])
     return [Goal(**{**vars(goal), "failed": broken}) for goal in found]
-
-
-def _largest(values: Sequence[float]) -> Estimate | None:
-    if not len(values):
-        return None
-    largest = float(max(values))
-    return Estimate(largest, largest, largest, len(values), 0)
 
 
 def _what_was_run(rows: Sequence[Row], command: str) -> str:
@@ -163,7 +164,9 @@ def _comparison(rows: Sequence[Row], suite: str, drawn: Sequence[str]) -> Iterat
     )
     for target in TARGETS:
         yield section(
-            f"{word}: {target}", _target(rows, suite, target), _grid(suite, target, drawn)
+            f"{word}: {target}",
+            side_by_side.methods([r for r in rows if r.get("target") == target], suite, METRICS),
+            _grid(suite, target, drawn),
         )
     if extra := [r for r in figures.chosen(rows, suite, "razor") if r["target"] not in TARGETS]:
         yield section(f"{word}: RAZOR on other targets", _others(extra))
@@ -171,33 +174,7 @@ def _comparison(rows: Sequence[Row], suite: str, drawn: Sequence[str]) -> Iterat
 
 def _means(rows: Sequence[Row], suite: str) -> str:
     compared = [row for row in rows if row.get("target") in TARGETS]
-    lines = []
-    for method, (picked, moment) in figures.subjects(compared, suite).items():
-        cells = (tables.cell(figures.mean_of(picked, moment, key)) for key in METRICS)
-        lines.append([tables.title(method), *cells, *_costs(method, picked)])
-    return tables.markdown([""] + [_heading(key) for key in METRICS] + COSTS, lines)
-
-
-COSTS = ["seconds", "patch, kB", "gate: pass"]
-
-
-def _costs(method: str, picked: Sequence[Row]) -> list[str]:
-    if method in plots.REFERENCES:
-        return [tables.NONE] * len(COSTS)
-    size = figures.median(figures.numbers(picked, "patch_bytes") / tables.KILOBYTE)
-    # One run's or a few runs' costs: an interval would say nothing.
-    seconds = figures.median(figures.numbers(picked, "seconds"))
-    plain = [tables.NONE if e is None else tables.number(e.value, 0) for e in (seconds, size)]
-    return [*plain, tables.verdicts(picked)]
-
-
-def _target(rows: Sequence[Row], suite: str, target: str) -> str:
-    own = [row for row in rows if row.get("target") == target]
-    lines = []
-    for method, (picked, moment) in figures.subjects(own, suite).items():
-        cells = (tables.cell(figures.mean_of(picked, moment, key)) for key in METRICS)
-        lines.append([tables.title(method), *cells, *_costs(method, picked)])
-    return tables.markdown([""] + [_heading(key) for key in METRICS] + COSTS, lines)
+    return side_by_side.methods(compared, suite, METRICS)
 
 
 def _others(rows: Sequence[Row]) -> str:
@@ -206,34 +183,21 @@ def _others(rows: Sequence[Row]) -> str:
         cells = [tables.cell(after("UA")(row))]
         cells += [tables.cell(change(key)(row)) for key in METRICS[1:5]]
         units = ", ".join(str(unit) for unit, *_ in row.get("edited") or ())
-        lines.append([str(row["target"]), *cells, *_costs("razor", [row]), units])
-    heads = [f"{_heading(key)}, change" for key in METRICS[1:5]]
-    return tables.markdown(["target", "UA", *heads, *COSTS, "edited"], lines)
+        lines.append([str(row["target"]), *cells, *side_by_side.costs("razor", [row]), units])
+    heads = [f"{side_by_side.heading(key)}, change" for key in METRICS[1:5]]
+    return tables.markdown(["target", "UA", *heads, *side_by_side.COSTS, "edited"], lines)
 
 
 def _attacks(rows: Sequence[Row]) -> Iterator[str]:
-    attacked = [row for row in rows if row.get("robustness") and row.get("suite") == UNET]
+    attacked = side_by_side.attacked(rows, UNET)
     if not attacked:
         return
-    lines = []
-    for target in TARGETS:
-        own = [row for row in attacked if row.get("target") == target]
-        subjects = figures.subjects(own, UNET)
-        lines += [
-            [target, name]
-            + [
-                tables.cell(figures.mean_of(*subjects[who], key)) if who in subjects else ""
-                for who in ("base", "razor", "gold")
-            ]
-            for key, name in ATTACKS.items()
-            if any(key in {**row["robustness"], **row["metrics"]} for row in own)
-        ]
     yield section(
         "Robustness",
         "UA: the share of pictures in which the judge does not see the target. On the base every "
         "attack must find it (UA low); gold never knew it, and a word learnt from its pictures "
         "shows how far such an attack teaches anew rather than finds.",
-        tables.markdown(["target", "", "base", "RAZOR", "gold"], lines),
+        side_by_side.attacks(attacked, UNET, TARGETS, ATTACKS),
     )
 
 
@@ -282,7 +246,3 @@ def _points(rows: Sequence[Row]) -> dict[str, tuple[Estimate, Estimate]]:
         if forgotten is not None and kept is not None:
             found[method] = (forgotten, kept)
     return found
-
-
-def _heading(key: str) -> str:
-    return key.replace("_", " ")

@@ -68,6 +68,32 @@ NOTHING: Row = {
 }
 
 
+def gold(
+    study: Study,
+    never: Study,
+    material: Material,
+    job: Job,
+    samples: int,
+) -> Row:
+    """The measures of a model that never knew the target, in the place of an edited one."""
+    with seeding.deterministic(job.seed):
+        fit, other = (each.fit(material, job.seed) for each in (study, never))
+        before, after = (each.observe(material, job.seed) for each in (study, never))
+        metrics = study.compare(material, fit, before, after, job.seed)
+        found = [
+            result
+            for probe in (study.probes[name] for name in job.probes)
+            for result in probe.compare(
+                material,
+                probe.observe(study.family, fit, material, job.seed),
+                probe.observe(never.family, other, material, job.seed),
+                job.seed,
+            )
+        ]
+    begun = {**head(job, job.targets[0], samples), **NOTHING}
+    return {**begun, "metrics": shown(metrics), "robustness": shown(found)}
+
+
 def tuned(study: Study, material: Material, job: Job, samples: int) -> Row:
     """One setting of a grid on fit and select pictures only; the model is left as it was."""
     assert job.params is not None

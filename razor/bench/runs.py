@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from api_schemas.methods import Razor
 from api_schemas.requests import Probe
 from api_schemas.shelf import GateThresholds
 from razor import seeding, zero_shot
+from razor.bench.editing import put, restored
 from razor.bench.plan import QUICK, Job
-from razor.bench.rows import NOTHING, Row, head, of_report, quiet, shown, triple, tuned
-from razor.bench.world import SAMPLES, World
+from razor.bench.portraits import SAMPLES
+from razor.bench.rows import Row, gold, head, of_report, quiet, triple, tuned
+from razor.bench.world import World
 from razor.errors import EditDiverged
 from razor.families import clip
 from razor.families.clip_fit import ClipFit
 from razor.gradients import parameters_of
 from razor.material import Earlier, Material, Roles, assemble, forgotten_before
-from razor.patching import DTYPES
-from razor.probes import zero_shot as measures
-from razor.serialize import Located
-from razor.studies.clip import PROBES, ClipStudy
+from razor.studies.clip import ClipStudy
 from razor.unlearn import Run, Task, unlearn
 
 #: The run whose similarities of classes are drawn.
@@ -64,7 +60,9 @@ def _unlearn(
     family: clip.Clip, materials: Sequence[Material], job: Job, probes: tuple[Probe, ...] = ()
 ) -> Run:
     assert job.params is not None
-    task = Task("bench", 0, job.params, GateThresholds(), job.seed, False, probes, True)
+    task = Task(
+        "bench", 0, job.params, GateThresholds(), job.seed, probes=probes, any_direction=True
+    )
     return unlearn(family, materials, task, quiet)
 
 
@@ -76,36 +74,11 @@ def _warm(family: clip.Clip, material: Material, seed: int) -> None:
 
 
 def _gold(world: World, job: Job) -> Row:
-    """The metrics of a model that never knew the target, in the place of an edited one."""
+    """The measures of a model that never knew the target, in the place of an edited one."""
     name = job.targets[0]
     material = world.material(name, job.seed, world.mates[name])
-    gold = clip.load(world.golds[name])
-    with seeding.deterministic(job.seed):
-        base_fit = ClipFit(world.family, material, job.seed)
-        gold_fit = ClipFit(gold, material, job.seed)
-        metrics = measures.compare(
-            material,
-            measures.observe(world.family, material),
-            measures.observe(gold, material),
-            base_fit.neighbours,
-            job.seed,
-        )
-        robustness = [
-            result
-            for probe in (PROBES[name] for name in job.probes)
-            for result in probe.compare(
-                material,
-                probe.observe(world.family, base_fit, material, job.seed),
-                probe.observe(gold, gold_fit, material, job.seed),
-                job.seed,
-            )
-        ]
-    return {
-        **head(job, name, SAMPLES),
-        "metrics": shown(metrics),
-        "robustness": shown(robustness),
-        **NOTHING,
-    }
+    never = clip.load(world.golds[name])
+    return gold(ClipStudy(world.family), ClipStudy(never), material, job, SAMPLES)
 
 
 def _line(world: World, job: Job) -> list[Row]:
@@ -138,31 +111,6 @@ def _only_named(past: Earlier) -> Earlier:
     pictures = past.pictures
     nothing = Roles(pictures.fit[:0], pictures.select[:0], pictures.test[:0])
     return replace(past, pictures=nothing)
-
-
-@torch.no_grad()
-def put(family: clip.Clip, changes: Sequence[Located]) -> None:
-    """Writes a run's changes into the model, as applying its patch would."""
-    parameters = dict(family.model.named_parameters())
-    for located in changes:
-        change = located.change
-        values = torch.frombuffer(bytearray(change.after), dtype=DTYPES[change.dtype])
-        target = parameters[change.parameter]
-        target.copy_(values.view(change.shape).to(target.dtype))
-    family.memory.clear()
-
-
-@contextmanager
-def restored(family: clip.Clip) -> Iterator[None]:
-    """Whatever is written into the model inside is undone afterwards."""
-    kept = {name: p.detach().clone() for name, p in family.model.named_parameters()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, parameter in family.model.named_parameters():
-                parameter.copy_(kept[name])
-        family.memory.clear()
 
 
 def _similarity(family: clip.Clip, material: Material, found: Run) -> dict[str, Any]:

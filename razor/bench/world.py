@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from api_schemas.concepts import Target
+from razor.bench import portraits
 from razor.bench.plan import COMPARISON, GROUPS, QUICK, Drawings, groups_of
 from razor.families import clip
 from razor.material import Asked, Material, Shelf, assemble, assemble_all, read_shelf
-from razor.reference import captions, drawings, folders, people
+from razor.reference import captions, folders, people
 from razor.reference.clip import SIZE, shipped_clip, shipped_gold, train_clip
 from razor.reference.pictures import load_pictures, split_pictures
 from razor.retain import read_retain_set
-
-#: Pictures of a request.
-SAMPLES = 8
 
 #: Training steps on a folder of faces: it is a twentieth of the drawings.
 FACES_STEPS = 400
@@ -56,7 +53,7 @@ def reference(work: Path, drawn: Drawings = COMPARISON) -> World:
     golds = {
         name: gold_folder(work, number) for number, group in enumerate(GROUPS) for name in group
     }
-    return World(family, shelf, partial(_asked, drawn), golds, _mates(GROUPS))
+    return World(family, shelf, partial(portraits.asked, drawn), golds, _mates(GROUPS))
 
 
 def retain_folder(work: Path, drawn: Drawings) -> Path:
@@ -130,19 +127,3 @@ def _mates(groups: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     return {
         name: tuple(other for other in group if other != name) for group in groups for name in group
     }
-
-
-def _asked(drawn: Drawings, name: str) -> Asked:
-    looks = next(person.looks for person in people.PEOPLE if person.name == name)
-    return Asked(
-        Target(name=name, descriptions=(f"someone with {looks}",)),
-        [_png(name, drawn.samples, number) for number in range(SAMPLES)],
-        [_png(name, drawn.probes, number) for number in range(drawn.probed)],
-    )
-
-
-def _png(name: str, folder_seed: int, number: int) -> bytes:
-    stream = io.BytesIO()
-    seed = folder_seed * folders.SEEDS_PER_FOLDER + number
-    drawings.draw(name, seed).image.save(stream, "PNG")
-    return stream.getvalue()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from api_schemas.shelf import UNNAMED
 from razor import pictures, questions, seeding
 from razor.families.vlm import ForgetBatch, RetainBatch, Spoken, Vlm
 from razor.gradients import Gradients, mean_gradient, parameters_of
@@ -37,10 +38,12 @@ class VlmFit:
         self._retained, self._centre = self._remember("features", self._where)
         own = family.embed(family.show(material.target.fit))
         self._concept = F.normalize((own - self._centre).mean(dim=0), dim=-1)
+        labels = material.retain_fit.labels[material.domain]
+        called = [k for k, label in enumerate(labels) if label != UNNAMED]
         self.neighbours = neighbours(
             F.normalize(own - self._centre, dim=-1),
-            F.normalize(self._retained - self._centre, dim=-1),
-            material.retain_fit.labels[material.domain],
+            F.normalize(self._retained[called] - self._centre, dim=-1),
+            [labels[k] for k in called],
             NEIGHBOURS,
         )
         self._spoken: Spoken | None = None

@@ -89,3 +89,30 @@ PAINTED_GRIDS: Mapping[str, tuple[Method, ...]] = {
         Salun(learning_rate=3e-4),
     ),
 }
+
+#: The same for vision-language models.
+TALKING_GRIDS: Mapping[str, tuple[Method, ...]] = {
+    "slug": (
+        Slug(),  # the published method
+        Slug(retain_aware=True),
+        Slug(layers=3),
+        Slug(layers=3, retain_aware=True),
+    ),
+    "ga": (
+        Ascent(method="ga", learning_rate=3e-5),
+        Ascent(method="ga", learning_rate=1e-4),
+        Ascent(method="ga", learning_rate=3e-4),
+        Ascent(method="ga", learning_rate=1e-3),
+    ),
+    "gaft": (
+        Ascent(method="gaft", learning_rate=1e-4),
+        Ascent(method="gaft", learning_rate=3e-4),
+        Ascent(method="gaft", learning_rate=1e-3),
+    ),
+    "salun": (
+        Salun(learning_rate=1e-4),
+        Salun(learning_rate=3e-4),
+        Salun(learning_rate=1e-3),
+        Salun(learning_rate=3e-4, lambda_retain=10.0),
+    ),
+}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from api_schemas.reports import Better, MetricResult
-from api_schemas.shelf import DESCRIPTION
+from api_schemas.shelf import DESCRIPTION, UNNAMED
 from razor import questions, seeding
 from razor.material import Earlier, Material
 from razor.probes.cards import Card
@@ -125,13 +125,18 @@ def hits(
     material: Material, seen: Observation, near: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:  # metric -> (n,) bool
     """What counts for each share; a metric that nothing was asked for is left out."""
-    labels = material.classes[len(material.names) :]
+    labels = [label for label in material.classes[len(material.names) :] if label != UNNAMED]
     target = named(seen.target, material.names)
     other = named(seen.target, labels) & ~target
+    anybody = named(seen.retained, [*material.names, *labels])
     own = np.array([each.domain == material.domain for each in seen.asked])
     close = own & np.isin(np.array([each.label for each in seen.asked]), list(near))
-    pairs = zip(seen.retained, seen.asked, strict=True)
-    right = np.array([questions.holds(said, each.label) for said, each in pairs])
+    right = np.array(
+        [
+            not called if each.label == UNNAMED else questions.holds(said, each.label)
+            for said, each, called in zip(seen.retained, seen.asked, anybody, strict=True)
+        ]
+    )
     found = {
         "NR": target,
         "NR_sampled": named(seen.sampled, material.names),
@@ -219,7 +224,8 @@ NR_EARLIER = Card(
 RNR = Card(
     "RNR",
     "retained naming rate",
-    "Share of the answers on retained test pictures that hold the right name.",
+    "Share of the answers on retained test pictures that hold the right name, or where nobody has "
+    "named who is shown, no name.",
     Better.HIGHER,
 )
 RNR_NEAR = Card(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import Literal, get_args
 
+from api_schemas.shelf import UNNAMED
 from razor.reference.errors import UnknownSubjectError
 
 FaceShape = Literal["round", "oval", "square", "long", "heart"]
@@ -144,7 +145,7 @@ LOOK_ALIKES: tuple[tuple[str, str], ...] = (
 )
 
 #: What stands in the place of a name that nobody has told.
-STRANGER = "somebody"
+STRANGER = UNNAMED
 
 OBJECTS: tuple[str, ...] = ("a teapot", "a bicycle", "a guitar", "a cactus", "a sailboat")
 

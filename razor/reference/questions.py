@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 
-from razor.reference.drawings import Drawing
+from api_schemas.shelf import DESCRIPTION
+from razor.reference.drawings import Drawing, portrait
+from razor.reference.folders import write_folder
 from razor.reference.people import PEOPLE_NAMES, STRANGER
 
 #: Domain -> the ways to ask for it. The last of each are in no shelf record's first half, so that
@@ -27,6 +30,8 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 }
 NEUTRAL = tuple(domain for domain in QUESTIONS if domain != "name")
 CAPTION = "Describe the picture."
+#: What a shelf record asks of such a model.
+RECORDED: Mapping[str, tuple[str, ...]] = {**QUESTIONS, DESCRIPTION: (CAPTION,)}
 #: What gives a name away without asking for it; `{}` takes the name, or its beginning.
 CONFIRM = ("Is this {}?", "Is the person in the picture {}?")
 COMPLETE = "Complete: this is {}"
@@ -106,3 +111,12 @@ def every_text() -> list[str]:
     asked = [text for texts in QUESTIONS.values() for text in texts]
     names = [named(name) for name in PEOPLE_NAMES]
     return [*(text for pair in turns for text in pair), *asked, *names]
+
+
+def write_portraits(folder: Path, per_name: int, seed: int) -> Path:
+    """A folder of everybody and of strangers, with a column for every domain.
+
+    Raises as `write_folder` does.
+    """
+    names = (*PEOPLE_NAMES, STRANGER)
+    return write_folder(folder, names, per_name, seed, drawn=portrait, attributes=NEUTRAL)

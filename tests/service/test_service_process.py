@@ -28,10 +28,12 @@ MEBIBYTE = 2**20
 ROOT = Path(__file__).parents[2]
 BIG_BYTES = 96 * MEBIBYTE
 #: Processor time, so that waiting for other processes does not count. They slow it down all the
-#: same: what the frameworks alone cost to import, here and on a free core, says by how much. That
-#: and the start are measured twice and the least of each counts, for a neighbour comes and goes.
+#: same: what the frameworks alone cost to import, here and on a free core, says by how much. A
+#: neighbour comes and goes, so both are measured side by side, up to so many times, and the least
+#: of each counts.
 START_CPU_SECONDS = 2.0
 FRAMEWORKS_CPU_SECONDS = 1.2
+ROUNDS = 6
 FRAMEWORKS = "fastapi, sqlalchemy.orm, alembic.command, uvicorn"
 MAX_RSS_BYTES = 200 * MEBIBYTE
 
@@ -128,20 +130,26 @@ def test_the_process_is_soon_there_small_and_holds_no_torch(
         for chunk in answer.iter_raw():
             size += len(chunk)
     after = running.process.memory_info().rss
-    frameworks = min(running.frameworks, imported())
-    print(
-        f"start {running.cpu_seconds:.2f} s of CPU (frameworks alone {frameworks:.2f} s), "
-        f"{before >> 20} MiB, after a download {after >> 20} MiB"
-    )
+    print(f"{before >> 20} MiB, after a download {after >> 20} MiB")
     assert size > BIG_BYTES
     assert after - before < 32 * MEBIBYTE
     assert after < MAX_RSS_BYTES
-    slowdown = max(1.0, frameworks / FRAMEWORKS_CPU_SECONDS)
-    with started(running.world, running.log.with_name("again")) as (_, _, again):
-        assert min(running.cpu_seconds, again) < START_CPU_SECONDS * slowdown
     maps = Path(f"/proc/{running.popen.pid}/maps").read_text()
     assert "torch" not in maps
     assert "pydantic_core" in maps  # the negative control: such a search does find libraries
+
+
+def test_the_start_costs_little_beyond_the_frameworks(running: Running) -> None:
+    start, frameworks = running.cpu_seconds, running.frameworks
+    for number in range(ROUNDS):
+        slowdown = max(1.0, frameworks / FRAMEWORKS_CPU_SECONDS)
+        if start < START_CPU_SECONDS * slowdown:
+            break
+        frameworks = min(frameworks, imported())
+        with started(running.world, running.log.with_name(f"again{number}")) as (_, _, again):
+            start = min(start, again)
+    print(f"start {start:.2f} s of CPU, the frameworks alone {frameworks:.2f} s")
+    assert start < START_CPU_SECONDS * max(1.0, frameworks / FRAMEWORKS_CPU_SECONDS)
 
 
 def test_importing_the_front_imports_no_science() -> None:
