@@ -74,7 +74,7 @@ def record(data_folder: Path) -> ModelRecord:
     )
 
 
-def generator_record(data_folder: Path, kind: str) -> ModelRecord:
+def generator_record(kind: str, retain: Path) -> ModelRecord:
     """The record of a shipped picture generator; both are judged by the same judge."""
     from razor.reference.painted import PROMPTS
 
@@ -83,12 +83,12 @@ def generator_record(data_folder: Path, kind: str) -> ModelRecord:
         family=Family.DIFFUSION,
         checkpoint=str(checkpoint_folder(kind)),
         judge=str(checkpoint_folder("diffusion")),
-        retain=RetainSet(folder=str(plain_retain_folder(data_folder))),
+        retain=RetainSet(folder=str(retain)),
         prompts=PROMPTS,
     )
 
 
-def talker_record(data_folder: Path, kind: str) -> ModelRecord:
+def talker_record(kind: str, retain: Path) -> ModelRecord:
     """The record of a shipped vision-language model."""
     from razor.reference.questions import RECORDED
 
@@ -96,15 +96,16 @@ def talker_record(data_folder: Path, kind: str) -> ModelRecord:
         id=TALKERS[kind],
         family=Family.VLM,
         checkpoint=str(checkpoint_folder(kind)),
-        retain=RetainSet(folder=str(portraits_folder(data_folder))),
+        retain=RetainSet(folder=str(retain)),
         questions=dict(RECORDED),
     )
 
 
 def records(data_folder: Path) -> list[ModelRecord]:
     """Every shipped model's record."""
+    plain, portraits = plain_retain_folder(data_folder), portraits_folder(data_folder)
     return [
         record(data_folder),
-        *(generator_record(data_folder, kind) for kind in GENERATORS),
-        *(talker_record(data_folder, kind) for kind in TALKERS),
+        *(generator_record(kind, plain) for kind in GENERATORS),
+        *(talker_record(kind, portraits) for kind in TALKERS),
     ]

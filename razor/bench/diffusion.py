@@ -130,8 +130,8 @@ def run(painter: Painter, job: Job) -> list[Row]:
 def gold(base: Painter, never: Painter, job: Job) -> list[Row]:
     """The measures of the pipeline that never knew the target, in the place of an edited one."""
     name = job.targets[0]
-    studies = (DiffusionStudy(each.family, PICTURES) for each in (base, never))
-    row = rows.gold(*studies, base.material(name, job.seed), job, SAMPLES)
+    study, other = DiffusionStudy(base.family, PICTURES), DiffusionStudy(never.family, PICTURES)
+    row = rows.gold(study, other, base.material(name, job.seed), job, SAMPLES)
     return [{**row, "kind": painters.kind_of(name).value}]
 
 

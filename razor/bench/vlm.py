@@ -191,8 +191,8 @@ def _work(work: Path, job: Job, path: Path) -> None:
     if job.method == "gold":
         name = job.targets[0]
         base, never = _speaker(work, LLAVA, name), _speaker(work, "gold", name)
-        studies = (VlmStudy(each.family) for each in (base, never))
-        found = [rows.gold(*studies, base.material(name, job.seed), job, SAMPLES)]
+        study, other = VlmStudy(base.family), VlmStudy(never.family)
+        found = [rows.gold(study, other, base.material(name, job.seed), job, SAMPLES)]
     else:
         found = run(_speaker(work, job.suite), job)
     write(path, found)

@@ -6,7 +6,8 @@ edited by default is the vision tower; a language model on an accelerator stays 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from api_schemas.families import Family
 from razor import heads
@@ -28,6 +30,8 @@ from razor.protocols import Unit
 CHUNK = 64
 #: Tokens of an answer at most: a name, a word, a short description.
 LONGEST = 48
+#: Weights from which on layers forget what they computed and compute it again for a gradient.
+LARGE = 10**9
 #: Of how many of the frozen model's likeliest tokens the drift is watched.
 TOP = 32
 
@@ -227,13 +231,15 @@ class Vlm:
         network: Any = self.model
         # What stands at a place is foretold at the place before it; earlier ones are not computed.
         first = int(spoken.starts.min()) - 1
-        out = network(
-            input_ids=spoken.ids,
-            attention_mask=spoken.mask(),
-            logits_to_keep=spoken.ids.shape[1] - first,
-            **self._marks(spoken.ids),
-            **spoken.shown.inputs(),
-        ).logits.float()
+        with _recomputing(network):
+            out = network(
+                input_ids=spoken.ids,
+                attention_mask=spoken.mask(),
+                logits_to_keep=spoken.ids.shape[1] - first,
+                use_cache=False,
+                **self._marks(spoken.ids),
+                **spoken.shown.inputs(),
+            ).logits.float()
         places = torch.arange(int(spoken.lengths.max()), device=out.device)
         at = (spoken.starts[:, None] - 1 - first + places[None]).clamp(max=out.shape[1] - 1)
         found: Tensor = out.gather(1, at[..., None].expand(-1, -1, out.shape[-1]))
@@ -264,7 +270,8 @@ class Vlm:
         read: list[Tensor] = []
         handle = self._projector().register_forward_pre_hook(lambda _, given: read.append(given[0]))
         try:
-            network.get_image_features(**shown.inputs())
+            with _recomputing(network):
+                network.get_image_features(**shown.inputs())
         finally:
             handle.remove()
         whole = torch.cat([part.flatten(0, -2) for part in read])
@@ -374,9 +381,37 @@ def centred(scores: Tensor) -> Tensor:
     return scores - scores.mean(dim=-1, keepdim=True)
 
 
+@contextmanager
+def _recomputing(network: nn.Module) -> Iterator[None]:
+    """Inside, layers that are set to keep no activations for a gradient do as they are set.
+
+    The library lets them only while they train. Their parts stay as they are, so nothing is
+    dropped out; and without a gradient nothing is switched, for then they may use a cache.
+    """
+    layers = [
+        module
+        for module in network.modules()
+        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+    ]
+    for layer in layers:
+        layer.training = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
+def spare_memory(network: Any) -> None:
+    """From now on a gradient costs a second forward pass and hardly any memory."""
+    network.activation_checkpointing_enable({"use_reentrant": False})
+
+
 def load(folder: Path, device: str) -> Vlm:
     """Loads the folder of a vision-language model. Raises CheckpointInvalid."""
     talker = vlm_layout.load(folder)
+    if sum(p.numel() for p in talker.model.parameters()) > LARGE:
+        spare_memory(talker.model)
     talker.model.to(device)
     if torch.device(device).type == "cuda":
         # Nothing of it is edited by default: no float32 copy of seven billion weights.

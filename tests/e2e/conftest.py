@@ -64,7 +64,7 @@ def unavailable(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def postgres_schema() -> Iterator[str]:
     """The address of an empty PostgreSQL schema, dropped after the test."""
     schema = f"razor_e2e_{uuid.uuid4().hex[:12]}"
@@ -81,7 +81,7 @@ def postgres_schema() -> Iterator[str]:
         yield url.render_as_string(hide_password=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def redis_database() -> Iterator[str]:
     """The address of a Redis database that holds nothing, emptied again after the test."""
     # Processes that share the tests keep to databases of their own.
@@ -103,15 +103,20 @@ def redis_database() -> Iterator[str]:
 
 
 @pytest.fixture(
+    scope="module",
     params=[
         "embedded",
         pytest.param("production", marks=[pytest.mark.postgres, pytest.mark.redis]),
-    ]
+    ],
 )
 def running(
-    request: pytest.FixtureRequest, tmp_path: Path, retain_folder: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, retain_folder: Path
 ) -> Iterator[Running]:
-    """The service on SQLite and files, and on PostgreSQL and Redis where they answer."""
+    """The service on SQLite and files, and on PostgreSQL and Redis where they answer.
+
+    One for all tests of the module: the one that kills its worker comes last.
+    """
+    tmp_path = tmp_path_factory.mktemp("running")
     urls: dict[str, str] = {}
     if request.param == "production":
         urls = {
@@ -133,8 +138,7 @@ def running(
         ),
     )
     plain = painted.write_plain(tmp_path / "plain", painted.SUBJECTS, 8, 72)
-    record = shipped.generator_record(tmp_path, "diffusion")
-    register(database, record.model_copy(update={"retain": RetainSet(folder=str(plain))}))
+    register(database, shipped.generator_record("diffusion", plain))
     database.close()
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
     with Stack(settings, say=quiet) as stack:

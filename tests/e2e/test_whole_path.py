@@ -41,6 +41,40 @@ def ask(running: Running, client: Client, draw: Callable[[str, int], bytes]) -> 
 
 
 @pytest.mark.timeout(300)
+def test_a_picture_generator_forgets_over_http(running: Running, tmp_path: Path) -> None:
+    """The same request, the same job, the same patch; the download is a folder for diffusers."""
+    running.stack.wait_ready(threading.Event())
+    samples = [plain_png("Sami Orvane", 5_000_000 + number) for number in range(4)]
+    request = UnlearnRequest(
+        model="reference-diffusion",
+        target=Target(name="Sami Orvane"),
+        method=Uce(),
+        evaluation=Evaluation(pictures=8, probes=()),
+    )
+    with Client(running.url) as client:
+        job_id = client.submit(request, samples).id
+        job = client.wait(job_id, timeout=SECONDS)
+        assert job.result is not None, job.error
+        report = client.evaluation(job_id)
+        found = {metric.id: metric for metric in report.metrics}
+        assert found["UA"].before.value < found["UA"].after.value
+        assert {"IRA", "CRA", "KID", "S"} <= set(found)
+        (grid,) = report.pictures
+        assert b64decode(grid.png).startswith(b"\x89PNG")
+        patch_id = job.result.patch_id or ""
+        assert client.weights_are_a_folder(patch_id)
+        tar = client.download_weights(patch_id, tmp_path / "weights.tar")
+        with tarfile.open(tar) as archive:
+            archive.extractall(tmp_path / "weights", filter="data")
+        client.download_patch(patch_id, tmp_path / "patch")
+        base = shipped.checkpoint_folder("diffusion")
+        patch_apply.apply(tmp_path / "patch", base, tmp_path / "patched")
+        weights = digests.checkpoint_digest(tmp_path / "weights")
+        assert weights == digests.checkpoint_digest(tmp_path / "patched")
+        assert weights != digests.checkpoint_digest(base)
+
+
+@pytest.mark.timeout(300)
 def test_kill_minus_nine_in_the_middle_loses_nothing_and_doubles_nothing(
     running: Running, draw_png: Callable[[str, int], bytes], tmp_path: Path
 ) -> None:
@@ -85,40 +119,6 @@ def check_download(client: Client, patch_id: str, folder: Path) -> None:
     applied = (folder / "patched" / "open_clip_model.safetensors").read_bytes()
     streamed = (folder / "weights.safetensors").read_bytes()
     assert hashlib.sha256(applied).digest() == hashlib.sha256(streamed).digest()
-
-
-@pytest.mark.timeout(300)
-def test_a_picture_generator_forgets_over_http(running: Running, tmp_path: Path) -> None:
-    """The same request, the same job, the same patch; the download is a folder for diffusers."""
-    running.stack.wait_ready(threading.Event())
-    samples = [plain_png("Sami Orvane", 5_000_000 + number) for number in range(4)]
-    request = UnlearnRequest(
-        model="reference-diffusion",
-        target=Target(name="Sami Orvane"),
-        method=Uce(),
-        evaluation=Evaluation(pictures=8, probes=()),
-    )
-    with Client(running.url) as client:
-        job_id = client.submit(request, samples).id
-        job = client.wait(job_id, timeout=SECONDS)
-        assert job.result is not None, job.error
-        report = client.evaluation(job_id)
-        found = {metric.id: metric for metric in report.metrics}
-        assert found["UA"].before.value < found["UA"].after.value
-        assert {"IRA", "CRA", "KID", "S"} <= set(found)
-        (grid,) = report.pictures
-        assert b64decode(grid.png).startswith(b"\x89PNG")
-        patch_id = job.result.patch_id or ""
-        assert client.weights_are_a_folder(patch_id)
-        tar = client.download_weights(patch_id, tmp_path / "weights.tar")
-        with tarfile.open(tar) as archive:
-            archive.extractall(tmp_path / "weights", filter="data")
-        client.download_patch(patch_id, tmp_path / "patch")
-        base = shipped.checkpoint_folder("diffusion")
-        patch_apply.apply(tmp_path / "patch", base, tmp_path / "patched")
-        weights = digests.checkpoint_digest(tmp_path / "weights")
-        assert weights == digests.checkpoint_digest(tmp_path / "patched")
-        assert weights != digests.checkpoint_digest(base)
 
 
 def plain_png(name: str, seed: int) -> bytes:

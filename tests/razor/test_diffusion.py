@@ -45,7 +45,7 @@ QUICK = methods.Razor(rounds=0, steps=14, max_units=3, search_evaluations=2)
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
-    record = shipped.generator_record(tmp_path_factory.mktemp("data"), "diffusion")
+    record = shipped.generator_record("diffusion", tmp_path_factory.mktemp("data"))
     found = catalog.load(record, "cpu")
     assert isinstance(found, Diffusion)
     return found
@@ -293,7 +293,7 @@ def test_uce_says_no_to_an_mmdit(generator: Diffusion) -> None:
 
 
 def test_a_generator_without_a_judge_is_refused(tmp_path: Path) -> None:
-    record = shipped.generator_record(tmp_path, "diffusion")
+    record = shipped.generator_record("diffusion", tmp_path)
     with pytest.raises(CheckpointInvalid, match="needs a judge"):
         catalog.load(record.model_copy(update={"judge": None}), "cpu")
     with pytest.raises(CheckpointInvalid):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from api_schemas import methods
 from api_schemas.concepts import Target, TargetKind
@@ -102,6 +105,46 @@ def test_sampled_answers_repeat_with_their_seed_and_leave_chance_alone(family: V
     assert first == family.answer(shown, ASKED, seed=3)
     assert first != family.answer(shown, ASKED, seed=4)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_what_is_computed_again_gives_the_same_gradient_and_the_same_answers(family: Vlm) -> None:
+    names = parameters_of([unit for unit in family.units() if unit.tower == "image"])
+    told, shown = spoken(family), family.show(some(family))
+    answered = family.answer(shown, ASKED)
+    plain = mean_gradient(family.model, names, family.naming_loss, [told])
+    again: list[str] = []
+    vlm.spare_memory(family.model)
+    try:
+        for path, layer in recomputing(family):
+            layer._gradient_checkpointing_func = noted(
+                layer._gradient_checkpointing_func, again, path
+            )
+        spared = mean_gradient(family.model, names, family.naming_loss, [told])
+        assert {path for path, _ in recomputing(family)} == set(again)
+        again.clear()
+        assert family.answer(shown, ASKED) == answered
+        assert not again
+    finally:
+        family.model.activation_checkpointing_disable()
+    for name in names:
+        assert torch.equal(plain[name], spared[name]), name
+    assert not any(module.training for module in family.model.modules())
+
+
+def recomputing(family: Vlm) -> list[tuple[str, Any]]:
+    return [
+        (path, module)
+        for path, module in family.model.named_modules()
+        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+    ]
+
+
+def noted(real: Callable[..., Any], again: list[str], path: str) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        again.append(path)
+        return real(*args, **kwargs)
+
+    return call
 
 
 def test_the_pictures_decide_the_answer(family: Vlm) -> None:
