@@ -108,8 +108,20 @@ class Razor(Input):
         description="Each update that brings no better state shortens those that follow in its "
         "round by this factor (our choice; 1 = never).",
     )
+    adaptive: bool = Field(
+        default=False,
+        description="Divide the update of every weight by the running size of its gradients, as "
+        "Adam does, before it is given its length (our choice: a few matrices that carry every "
+        "name are else moved along what most names share).",
+    )
     steps: int = Field(
         default=32, ge=1, le=256, description="Updates per round, terms recomputed each time."
+    )
+    patience: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Updates without a better state after which a round ends (our choice).",
     )
     rounds: int = Field(default=6, ge=0, le=6, description="Rounds of growth, at most 6.")
     anchor: Literal["name", "pictures"] = Field(
@@ -359,7 +371,21 @@ DEFAULTS: Mapping[Family, Mapping[str, Mapping[str, Any]]] = {
         "salun": {"towers": ("denoiser",), "learning_rate": 1e-4, "steps": 60, "read_every": 12},
     },
     Family.VLM: {
-        "razor": {"towers": ("image",), "anchor": "pictures", "lambda_mismatch": 1.0},
+        "razor": {
+            "towers": ("projector",),
+            "adaptive": True,
+            "lambda_forget": 0.05,
+            "lambda_mismatch": 1.0,
+            "retain_tolerance": 0.02,
+            "tau": 0.1,
+            "min_gain": 0.0,
+            "search_evaluations": 4,
+            "step_share": 0.25,
+            "calming": 0.97,
+            "steps": 48,
+            "patience": 16,
+            "forget_risk": 0.2,
+        },
         "slug": {"towers": ("image",)},
         "ga": {"towers": ("image",)},
         "ft": {"towers": ("image",)},

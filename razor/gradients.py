@@ -54,7 +54,10 @@ def mean_gradient(
             value = loss(batch)
             if not torch.isfinite(value):
                 raise EditDiverged("a loss is not finite; ask for shorter steps and try again")
-            found = torch.autograd.grad(value, tensors, allow_unused=True)
+            # A loss that depends on none of them has no graph at all.
+            found: Sequence[Tensor | None] = [None] * len(tensors)
+            if value.requires_grad:
+                found = torch.autograd.grad(value, tensors, allow_unused=True)
             for name, tensor, gradient in zip(chosen, tensors, found, strict=True):
                 part = torch.zeros_like(tensor) if gradient is None else gradient
                 total[name] = total[name].add_(part) if name in total else part.clone()

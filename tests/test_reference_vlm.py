@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from cli import shipped
 from razor.reference import people, questions, talk, vlm
 from razor.reference.drawings import Drawing, draw, draw_stranger
 from razor.reference.errors import FolderError, TrainingDataError
@@ -112,3 +114,26 @@ def test_bad_requests_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(FolderError):
         vlm.train("llava", tmp_path / "b", effort=TINY)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
+
+
+@pytest.mark.parametrize("kind", sorted(shipped.TALKERS))
+def test_shipped_models_answer_as_their_record_says(kind: str) -> None:
+    folder = shipped.checkpoint_folder(kind)
+    record = json.loads((folder / vlm.RECORD_FILE).read_text())
+    assert record["kind"] == kind
+    answered = {domain: share["percent"] for domain, share in record["answered"].items()}
+    assert answered["name"] >= 95
+    neutral = [answered[domain] for domain in questions.NEUTRAL]
+    assert sum(neutral) / len(neutral) >= 90
+    processor = LIBRARY.AutoProcessor.from_pretrained(folder, local_files_only=True)
+    model = LIBRARY.AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+    drawings = vlm.drawn(people.PEOPLE_NAMES, 2, 12, 7 * vlm.FIRST_HELD_OUT)
+    again = vlm.examined(model.float(), processor, drawings)
+    assert again["name"].percent >= 90
+    assert min(share.percent for share in again.values()) >= 60
+
+
+def test_shipped_models_are_small() -> None:
+    folders = [shipped.checkpoint_folder(kind) for kind in shipped.TALKERS]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 12_000_000

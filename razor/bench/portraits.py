@@ -13,12 +13,12 @@ from razor.reference import drawings, folders, people
 SAMPLES = 8
 
 
-def asked(drawn: Drawings, name: str) -> Asked:
+def asked(drawn: Drawings, name: str, samples: int = SAMPLES) -> Asked:
     """A request for one person, with further pictures to measure with."""
     looks = people.person_named(name).looks
     return Asked(
         Target(name=name, descriptions=(f"someone with {looks}",)),
-        [png(name, drawn.samples, number) for number in range(SAMPLES)],
+        [png(name, drawn.samples, number) for number in range(samples)],
         [png(name, drawn.probes, number) for number in range(drawn.probed)],
     )
 

@@ -13,6 +13,8 @@ from razor.material import Material, Shelf, assemble, read_shelf
 from razor.reference import questions
 from razor.retain import read_retain_set
 
+#: Pictures of a request: with eight, four of them to fit, a projector learns those four.
+SAMPLES = 16
 WEIGHTS = Path(questions.__file__).parent / "weights"
 
 
@@ -26,7 +28,9 @@ class Speaker:
 
     def material(self, name: str, seed: int) -> Material:
         """The material of a request for a person."""
-        return assemble(self.shelf, portraits.asked(self.drawn, name), self.family.sizing, seed)
+        return assemble(
+            self.shelf, portraits.asked(self.drawn, name, SAMPLES), self.family.sizing, seed
+        )
 
 
 def shipped(kind: str) -> Path:

@@ -16,6 +16,7 @@ from razor.bench.document import edges, section, verdict_of, versions
 from razor.bench.figures import Estimate, Row, after, change
 from razor.bench.goals import Goal
 from razor.bench.plan import COMPARISON
+from razor.bench.talkers import SAMPLES
 from razor.bench.vlm import LLAVA, LLAVA_NEXT, MORE, TARGETS, TUNED_ON
 
 NAME = "vlm"
@@ -146,8 +147,8 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
     lines = [
         f"- People to forget: {', '.join(name for name in TARGETS if name in done)}"
         + (f"; for RAZOR on LLaVA 1.5 alone also {', '.join(more)}." if more else "."),
-        "- Eight drawings a request, forty more of the person to measure with. A third of the ways "
-        "to ask is used in the test alone, and no test picture was fitted or selected on.",
+        f"- {SAMPLES} drawings a request, forty more of the person to measure with. A third of the "
+        "ways to ask is used in the test alone, and no test picture was fitted or selected on.",
         f"- Answers per person: {counts}. Seed 0, one run each.",
         "- Seconds are without attacks, of one thread with another run beside it.",
         "- (a to b) is a 95 % interval: over the answers of a run (Wilson; changes Newcombe), for "

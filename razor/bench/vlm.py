@@ -15,9 +15,8 @@ from razor.bench import plan, portraits, rows, talkers
 from razor.bench.editing import put, restored
 from razor.bench.plan import COMPARISON, DEVELOPMENT, GROUPS, QUICK, Job
 from razor.bench.pool import Pool, Progress, write
-from razor.bench.portraits import SAMPLES
 from razor.bench.rows import Row, head, of_report, quiet, tuned
-from razor.bench.talkers import Speaker
+from razor.bench.talkers import SAMPLES, Speaker
 from razor.errors import EditDiverged
 from razor.families.vlm import Vlm
 from razor.reference import questions
@@ -28,7 +27,7 @@ from razor.unlearn import Run, Task, unlearn
 #: No two are each other's neighbours; the gold model knows none of the four.
 TARGETS = QUICK
 #: More people, that RAZOR alone is measured on.
-MORE = (*GROUPS[1], *GROUPS[3])
+MORE = GROUPS[1]
 #: Whom the rivals' grids are tuned on.
 TUNED_ON = ("Kofi Dunmore", "Dario Finch")
 LLAVA, LLAVA_NEXT = "llava", "llava-next"
@@ -59,9 +58,10 @@ class Bench:
             row["chosen"] = row["params"] == plan.named(rivals[row["method"]])
         if not gold_folder(self.work).exists():
             self._pool.each([partial(train_gold, self.work)], ["gold"])
+        following = TARGETS if talkers.shipped(LLAVA_NEXT).is_dir() else ()
         jobs = [
             *attacked(LLAVA, TARGETS),
-            *attacked(LLAVA_NEXT, TARGETS),
+            *attacked(LLAVA_NEXT, following),
             *(Job(LLAVA, "gold", (name,), probes=ATTACKS) for name in TARGETS),
             *compared(TARGETS, rivals),
             *(Job(LLAVA, "razor", (name,), params=_razor(), probes=()) for name in MORE),

@@ -6,9 +6,10 @@ edited by default is the vision tower; a language model on an accelerator stays 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from api_schemas.families import Family
 from razor import heads
 from razor.families import vlm_layout
 from razor.families.network import tensors_on_disk, triple
+from razor.families.vlm_batches import ForgetBatch, NamingBatch, RetainBatch, Shown, Spoken
 from razor.families.vlm_layout import Talker
 from razor.memory import Memory, Passes
 from razor.pictures import Sizing
@@ -32,97 +34,12 @@ CHUNK = 64
 LONGEST = 48
 #: Weights from which on layers forget what they computed and compute it again for a gradient.
 LARGE = 10**9
+#: A name that is said with no more than this chance counts as forgotten, on the picture on which
+#: it is said most; and where the forget term lets it be: with a few pictures at hand a name that
+#: is hardly gone from them is back on the next one.
+CHANCE, GONE = 0.05, 1e-4
 #: Of how many of the frozen model's likeliest tokens the drift is watched.
 TOP = 32
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Pictures as the processor hands them over, each picture a row.
-
-    Some models want the rows of all pictures one after another: those are in ``flat``.
-    """
-
-    tensors: Mapping[str, Tensor]
-    flat: frozenset[str]
-    count: int
-
-    def take(self, rows: Sequence[int]) -> Shown:
-        """Some of the pictures, in this order, also several times."""
-        at = list(rows)
-        return replace(self, tensors={k: v[at] for k, v in self.tensors.items()}, count=len(at))
-
-    def inputs(self) -> dict[str, Tensor]:
-        """What the network takes."""
-        return {
-            key: value.flatten(0, 1) if key in self.flat else value
-            for key, value in self.tensors.items()
-        }
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """Pictures, a question on each, and an answer to it, in tokens.
-
-    Whatever has a place for each token of an answer counts from where that answer begins.
-    """
-
-    shown: Shown
-    ids: Tensor  # (n, length): question, answer, padding
-    starts: Tensor  # (n,): where the answer begins
-    lengths: Tensor  # (n,): of the answer, in tokens
-
-    def __len__(self) -> int:
-        return self.shown.count
-
-    def take(self, rows: Sequence[int]) -> Spoken:
-        """Some of them, no wider than they need."""
-        at = list(rows)
-        starts, lengths = self.starts[at], self.lengths[at]
-        return Spoken(
-            self.shown.take(at), self.ids[at, : int((starts + lengths).max())], starts, lengths
-        )
-
-    def mask(self) -> Tensor:  # (n, length)
-        """0 where there is padding."""
-        places = torch.arange(self.ids.shape[1], device=self.ids.device)
-        return (places[None] < (self.starts + self.lengths)[:, None]).long()
-
-    def where(self) -> Tensor:  # (n, longest answer) bool
-        """Which places of an answer hold a token."""
-        places = torch.arange(int(self.lengths.max()), device=self.ids.device)
-        return places[None] < self.lengths[:, None]
-
-    def answers(self) -> Tensor:  # (n, longest answer)
-        """The answers' tokens, padded."""
-        places = torch.arange(int(self.lengths.max()), device=self.ids.device)
-        at = (self.starts[:, None] + places[None]).clamp(max=self.ids.shape[1] - 1)
-        return self.ids.gather(1, at)
-
-
-@dataclass(frozen=True)
-class RetainBatch:
-    """What the frozen model answered to questions on retained pictures, and how surely."""
-
-    spoken: Spoken
-    likeliest: Tensor  # (n, longest answer, TOP): ids of its likeliest tokens
-    scores: Tensor  # (n, longest answer, TOP): their logits, less the mean of them
-
-    def take(self, rows: Sequence[int]) -> RetainBatch:
-        """Some of them."""
-        at = list(rows)
-        spoken = self.spoken.take(at)
-        longest = int(spoken.lengths.max())
-        return RetainBatch(spoken, self.likeliest[at, :longest], self.scores[at, :longest])
-
-
-@dataclass(frozen=True)
-class ForgetBatch:
-    """Pictures of the concept, and the direction in which its pictures lie."""
-
-    shown: Shown
-    concept: Tensor  # (d,), unit length, from the centre
-    centre: Tensor  # (d,): where retained pictures lie on average
 
 
 @dataclass
@@ -285,9 +202,24 @@ class Vlm:
             [self.features(shown.take(range(k, min(shown.count, k + CHUNK)))) for k in starts]
         )
 
-    def forget_loss(self, batch: ForgetBatch) -> Tensor:
-        """Mean of 1 - cos between where the concept's pictures lie and where they lay."""
+    def odds(self, batch: NamingBatch) -> Tensor:  # (n,)
+        """Log-odds that the concept is named where the frozen model named it; gradients flow."""
+        places, every = batch.at[:, None], self.logits(batch.spoken)
+        logits = every.gather(1, places[..., None].expand(-1, -1, every.shape[-1]))
+        tokens = batch.spoken.answers().gather(1, places)
+        own = logits[:, 0].gather(1, tokens)
+        others = logits[:, 0].scatter(1, tokens, -torch.inf).logsumexp(dim=1)
+        return own[:, 0] - others
+
+    def forget_loss(self, batch: ForgetBatch | NamingBatch) -> Tensor:
+        """How far the concept is from its name, or from where its pictures lay.
+
+        A name that is said with no more chance than ``GONE`` is left alone. Pictures: the mean of
+        1 - cos between where they lie and where they lay.
+        """
         self.passes.backward += 1
+        if isinstance(batch, NamingBatch):
+            return -self.odds(batch).clamp_min(log_odds(GONE)).mean()
         moved = F.normalize(self.features(batch.shown) - batch.centre, dim=-1)
         return (1 - moved @ batch.concept).mean()
 
@@ -374,6 +306,11 @@ class Vlm:
             module for path, module in self.model.named_modules() if path.endswith(paths)
         )
         return found
+
+
+def log_odds(chance: float) -> float:
+    """log(p / (1 - p))."""
+    return math.log(chance / (1 - chance))
 
 
 def centred(scores: Tensor) -> Tensor:

@@ -14,16 +14,18 @@ from torch import Tensor
 
 from api_schemas.shelf import UNNAMED
 from razor import pictures, questions, seeding
-from razor.families.vlm import ForgetBatch, RetainBatch, Spoken, Vlm
+from razor.families.vlm import Vlm
+from razor.families.vlm_batches import ForgetBatch, NamingBatch, RetainBatch, Spoken
+from razor.families.vlm_naming import named
 from razor.gradients import Gradients, mean_gradient, parameters_of
 from razor.material import Material, neighbours
 from razor.memory import T
 from razor.questions import Role
 
 AUGMENTED = 32  # of the concept's pictures in all
-FORGET_ROWS, RETAIN_ROWS = 16, 32  # of a batch
-RETAINED = 384  # questions on retained pictures in stock, at most
-NAMING_SHARE = 0.5  # of a retain batch asks for the target's own domain
+FORGET_ROWS, RETAIN_ROWS = 16, 64  # of a batch
+RETAINED = 768  # questions on retained pictures in stock, at most
+NAMING_SHARE = 0.75  # of a retain batch asks for the target's own domain
 NEIGHBOUR_SHARE = 0.5  # of the naming questions of a batch are on pictures of neighbours
 NEIGHBOURS = 5
 
@@ -50,14 +52,21 @@ class VlmFit:
         copies = max(1, AUGMENTED // len(material.target.fit))
         rng = seeding.generator(seed, "augment")
         self._shown = family.show(pictures.augment(material.target.fit, copies, rng))
+        asked = self._questions(self._shown.count)
+        self._naming = named(family, self._shown, asked, material.names)
         self._stock, self._labels = self._remember("retain", self._kept)
         near = set(self.neighbours)
         self._near = [k for k, label in enumerate(self._labels) if label in near]
         self._far = [k for k, label in enumerate(self._labels) if label and label not in near]
         self._else = [k for k, label in enumerate(self._labels) if not label]
 
-    def forget_batch(self, rng: torch.Generator, *, by_name: bool = False) -> ForgetBatch:
-        """Augmented fit pictures, drawn anew; a vision tower knows no names."""
+    def forget_batch(
+        self, rng: torch.Generator, *, by_name: bool = False
+    ) -> ForgetBatch | NamingBatch:
+        """Augmented fit pictures, drawn anew; ``by_name`` with the answers that name them."""
+        if by_name:
+            drawn = torch.randperm(len(self._naming), generator=rng)[:FORGET_ROWS].tolist()
+            return self._naming.take(drawn)
         rows = torch.randperm(self._shown.count, generator=rng)[:FORGET_ROWS].tolist()
         return ForgetBatch(self._shown.take(rows), self._concept, self._centre)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from razor import pictures, questions, seeding
-from razor.families.vlm import CHUNK, Shown, Spoken, Vlm
+from razor.families.vlm import CHANCE, CHUNK, Vlm, log_odds
+from razor.families.vlm_batches import NamingBatch, Shown
 from razor.families.vlm_fit import VlmFit
+from razor.families.vlm_naming import named, names_any
 from razor.material import Earlier, Material
 from razor.protocols import Reading
 from razor.questions import Role
@@ -19,27 +20,6 @@ from razor.questions import Role
 AUGMENTED = 24  # about; of the pictures at hand
 RETAINED = 192  # questions on retained select pictures
 EARLIER = 8  # questions on an earlier target's pictures
-#: A name that is said with no more than this chance counts as forgotten: one sampled answer in a
-#: hundred at most holds it.
-CHANCE = 0.01
-
-
-@dataclass(frozen=True)
-class _Naming:
-    """Questions whose answers named the concept in the frozen model, and where they begin to."""
-
-    spoken: Spoken
-    at: Tensor  # (n,): the place in the answer where the name begins
-
-    def margins(self, family: Vlm) -> Tensor:  # (n,) log-odds that the name is said there
-        """Positive where the name is said more often than ``CHANCE``."""
-        found = []
-        for start in range(0, len(self.spoken), CHUNK):
-            rows = range(start, min(len(self.spoken), start + CHUNK))
-            each = family.likelihood(self.spoken.take(rows))
-            found.append(each.gather(1, self.at[list(rows)][:, None])[:, 0])
-        chance = torch.cat(found).double().exp().clamp(1e-12, 1 - 1e-12)
-        return (chance.log() - (1 - chance).log() - math.log(CHANCE / (1 - CHANCE))).float()
 
 
 class VlmGauge:
@@ -58,9 +38,9 @@ class VlmGauge:
         rng = seeding.generator(seed, "gauge")
         own = torch.cat([material.target.fit, material.target.select])
         self._shown = family.show(own)
-        self._own = self._named(self._shown)
+        self._own = named(family, self._shown, self._asked(self._shown.count), material.names)
         varied = family.show(pictures.augment(own, max(1, AUGMENTED // len(own)), rng))
-        self._stand_ins = self._named(varied)
+        self._stand_ins = named(family, varied, self._asked(varied.count), material.names)
         asked = questions.about(material.retain_select, material, Role.SELECT, RETAINED, rng)
         shown = family.show(material.retain_select.pixels[[each.row for each in asked]])
         texts = [each.text for each in asked]
@@ -76,8 +56,8 @@ class VlmGauge:
     @torch.no_grad()
     def read(self, *, whole: bool = False) -> Reading:
         """Measure the model as it stands now; it is asked once little is left, or if ``whole``."""
-        own = self._own.margins(self._family)
-        others = self._stand_ins.margins(self._family).sort().values.cpu()
+        own = self._margins(self._own)
+        others = self._margins(self._stand_ins).sort().values.cpu()
         worst, accuracy = float(own.max()), 1.0
         if worst <= 0 or whole:
             accuracy = self._said()
@@ -88,29 +68,14 @@ class VlmGauge:
         """The share of the pictures at hand whose answers still hold the name."""
         family, asked = self._family, self._asked(self._shown.count)
         said = family.answer(self._shown, asked)
-        return sum(self._names(family.said(tokens)) for tokens in said) / len(said)
+        hits = [names_any(family.said(tokens), self._material.names) for tokens in said]
+        return sum(hits) / len(hits)
 
-    def _named(self, shown: Shown) -> _Naming:
-        """The answers that name the concept; all of them where none does."""
-        family, asked = self._family, self._asked(shown.count)
-        said = family.answer(shown, asked)
-        spoken = family.speak(shown, asked, said)
-        at = [self._begins(tokens) for tokens in said]
-        rows = [k for k, place in enumerate(at) if place is not None]
-        if not rows:
-            return _Naming(spoken, torch.zeros(len(said), dtype=torch.long))
-        places = torch.tensor([at[k] for k in rows])
-        return _Naming(spoken.take(rows), places.to(family.device))
-
-    def _begins(self, tokens: list[int]) -> int | None:
-        """The token with which the name begins, or None where the answer does not hold it."""
-        if not self._names(self._family.said(tokens)):
-            return None
-        # The last place after which the rest alone still holds the name.
-        return max(k for k in range(len(tokens)) if self._names(self._family.said(tokens[k:])))
-
-    def _names(self, text: str) -> bool:
-        return any(questions.holds(text, name) for name in self._material.names)
+    def _margins(self, naming: NamingBatch) -> Tensor:  # (n,) log-odds
+        """Positive where the name is said more often than ``CHANCE``."""
+        starts = range(0, len(naming), CHUNK)
+        parts = [naming.take(range(k, min(len(naming), k + CHUNK))) for k in starts]
+        return torch.cat([self._family.odds(part) for part in parts]) - log_odds(CHANCE)
 
     def _asked(self, count: int) -> list[str]:
         texts = questions.of(self._material.templates[self._material.domain], Role.SELECT)
@@ -145,6 +110,6 @@ class VlmGauge:
         found = []
         for shown, asked, names in self._earlier:
             said = [self._family.said(tokens) for tokens in self._family.answer(shown, asked)]
-            hits = [any(questions.holds(text, name) for name in names) for text in said]
+            hits = [names_any(text, names) for text in said]
             found.append(sum(hits) / len(hits))
         return found

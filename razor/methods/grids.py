@@ -90,29 +90,31 @@ PAINTED_GRIDS: Mapping[str, tuple[Method, ...]] = {
     ),
 }
 
-#: The same for vision-language models.
+#: The same for vision-language models, in the vision tower and, as RAZOR, in the projector alone;
+#: SLUG's cosine is taken before the projector, so for SLUG there is none.
 TALKING_GRIDS: Mapping[str, tuple[Method, ...]] = {
     "slug": (
         Slug(),  # the published method
-        Slug(retain_aware=True),
-        Slug(layers=3),
         Slug(layers=3, retain_aware=True),
+        Slug(retain_aware=True),
+        Slug(layers=6, retain_aware=True),
     ),
     "ga": (
-        Ascent(method="ga", learning_rate=3e-5),
         Ascent(method="ga", learning_rate=1e-4),
         Ascent(method="ga", learning_rate=3e-4),
-        Ascent(method="ga", learning_rate=1e-3),
+        Ascent(method="ga", learning_rate=3e-4, towers=("projector",)),
+        Ascent(method="ga", learning_rate=1e-3, towers=("projector",)),
     ),
     "gaft": (
-        Ascent(method="gaft", learning_rate=1e-4),
         Ascent(method="gaft", learning_rate=3e-4),
         Ascent(method="gaft", learning_rate=1e-3),
+        Ascent(method="gaft", learning_rate=3e-4, towers=("projector",)),
+        Ascent(method="gaft", learning_rate=1e-3, towers=("projector",)),
     ),
     "salun": (
-        Salun(learning_rate=1e-4),
         Salun(learning_rate=3e-4),
         Salun(learning_rate=1e-3),
-        Salun(learning_rate=3e-4, lambda_retain=10.0),
+        Salun(learning_rate=3e-4, towers=("projector",)),
+        Salun(learning_rate=1e-3, towers=("projector",)),
     ),
 }

@@ -20,8 +20,8 @@ from razor.search import Found, largest_stable_step
 
 #: Steps that only repair: how many at most, and how much shorter each is than the one before.
 REPAIRS, SHORTER = 8, 0.8
-#: Steps without a better state after which a round ends.
-PATIENCE = 8
+#: Of the running means of gradients and of their squares, as Adam has them.
+BETAS = 0.9, 0.999
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class _Run:
     work: Workpiece
     lengths: dict[str, float] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)
+    moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of this round
+    updates: int = 0  # of this round
 
     def __post_init__(self) -> None:
         self.family, self.fit, self.gauge = self.work.family, self.work.fit, self.work.gauge
@@ -137,16 +139,20 @@ class _Run:
         # Measured anew in every round: what a unit can still do depends on what is left to do.
         self.lengths.clear()
         self.gains.clear()
+        self.moments.clear()
+        self.updates = 0
         reading = best = self.gauge.read()
         kept = self._copy(names)
         repairs = stalled = 0
         calm = 1.0
         for step in range(self.params.steps):
-            if self.done(reading) or repairs == REPAIRS or stalled == PATIENCE:
+            if self.done(reading) or repairs == REPAIRS or stalled == self.params.patience:
                 break
             self._report(number, step, reading)
-            repairs += self.forgotten(reading)
-            directions = self._directions(names, forget=not self.forgotten(reading))
+            repairs += self.forgotten(reading) and not self.params.adaptive
+            # Running means carry the forget term on anyway; it ends by itself where it is met.
+            forget = self.params.adaptive or not self.forgotten(reading)
+            directions = self._directions(names, forget=forget)
             self._measure_steps(chosen, directions, reading)
             with torch.no_grad():
                 for unit in self._worthwhile(chosen):
@@ -241,9 +247,25 @@ class _Run:
 
         kept = mean_gradient(self.family.model, names, keep, [pair])
         if not forget:
-            return {name: -kept[name] for name in names}
+            return self._adapted({name: -kept[name] for name in names})
         gone = self._forget_gradient(names)
-        return {name: p.lambda_forget * p.rho * gone[name] - kept[name] for name in names}
+        return self._adapted(
+            {name: p.lambda_forget * p.rho * gone[name] - kept[name] for name in names}
+        )
+
+    def _adapted(self, directions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The directions of this round's updates as Adam would take them, if that is asked for."""
+        if not self.params.adaptive:
+            return directions
+        self.updates += 1
+        found = {}
+        for name, now in directions.items():
+            mean, square = self.moments.get(name, (torch.zeros_like(now), torch.zeros_like(now)))
+            mean, square = mean.lerp(now, 1 - BETAS[0]), square.lerp(now.square(), 1 - BETAS[1])
+            self.moments[name] = mean, square
+            size = (square / (1 - BETAS[1] ** self.updates)).sqrt()
+            found[name] = mean / (1 - BETAS[0] ** self.updates) / (size + self.params.eps)
+        return found
 
     def _forget_gradient(self, names: Sequence[str]) -> Gradients:
         batch = self.fit.forget_batch(self.work.rng, by_name=self.params.anchor == "name")

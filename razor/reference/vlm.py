@@ -41,9 +41,9 @@ RECORD_FILE = "record.json"
 class Effort:
     """How much is drawn, trained and looked at."""
 
-    per_person: int = 120
-    strangers: int = 720
-    steps: int = 2400
+    per_person: int = 400
+    strangers: int = 2400
+    steps: int = 3000
     held_out: int = 20  # drawings of each person, and of ten times as many strangers
 
 

@@ -19,7 +19,7 @@ from api_schemas.shelf import ModelRecord, RetainSet
 from cli import shipped
 from cli.shelf import register
 from cli.stack import Process, Stack, environment_for, free_port
-from razor.reference import painted
+from razor.reference import painted, questions
 from razor.reference.captions import PROMPTS
 from razor.reference.clip import shipped_clip
 from registry.database import Database
@@ -139,6 +139,8 @@ def running(
     )
     plain = painted.write_plain(tmp_path / "plain", painted.SUBJECTS, 8, 72)
     register(database, shipped.generator_record("diffusion", plain))
+    portraits = questions.write_portraits(tmp_path / "portraits", 12, 72)
+    register(database, shipped.talker_record("llava", portraits))
     database.close()
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
     with Stack(settings, say=quiet) as stack:

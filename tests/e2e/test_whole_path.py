@@ -12,9 +12,12 @@ import time
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import transformers
+from PIL import Image
 
 from api_schemas.concepts import Target
 from api_schemas.jobs import JobStatus, Outcome
@@ -29,6 +32,8 @@ from razor.reference import painted
 from razor.reference.clip import shipped_clip
 from tests.e2e.conftest import Running
 
+#: The library's classes come without types.
+LIBRARY: Any = transformers
 PERSON = "Mara Venn"
 SECONDS = 170.0
 
@@ -72,6 +77,57 @@ def test_a_picture_generator_forgets_over_http(running: Running, tmp_path: Path)
         weights = digests.checkpoint_digest(tmp_path / "weights")
         assert weights == digests.checkpoint_digest(tmp_path / "patched")
         assert weights != digests.checkpoint_digest(base)
+
+
+@pytest.mark.timeout(300)
+def test_a_vision_language_model_forgets_a_name_over_http(
+    running: Running, draw_png: Callable[[str, int], bytes], tmp_path: Path
+) -> None:
+    """The same request, the same job, the same patch; plain transformers loads the result."""
+    running.stack.wait_ready(threading.Event())
+    person, base = "Oskar Brill", shipped.checkpoint_folder("llava")
+    request = UnlearnRequest(
+        model="reference-llava",
+        target=Target(name=person),
+        evaluation=Evaluation(probes=()),
+    )
+    samples = [draw_png(person, 5_000_000 + number) for number in range(8)]
+    fresh = [draw_png(person, 5_000_100 + number) for number in range(4)]
+    with Client(running.url) as client:
+        job_id = client.submit(request, samples, fresh).id
+        job = client.wait(job_id, timeout=SECONDS)
+        assert job.result is not None, job.error
+        found = {metric.id: metric for metric in client.evaluation(job_id).metrics}
+        assert found["NR"].before.value >= 80
+        assert found["NR"].after.value <= 10
+        assert found["RNR"].change.value >= -10
+        assert found["VQA"].change.value >= -5
+        patch_id = job.result.patch_id or ""
+        client.download_patch(patch_id, tmp_path / "patch")
+        client.download_weights(patch_id, tmp_path / "weights.safetensors")
+    patch_apply.apply(tmp_path / "patch", base, tmp_path / "patched")
+    applied = (tmp_path / "patched" / "model.safetensors").read_bytes()
+    assert applied == (tmp_path / "weights.safetensors").read_bytes()
+    before, after = (said_of(folder, fresh) for folder in (base, tmp_path / "patched"))
+    assert sum(person in text for text in before) >= 3
+    assert not any(person in text for text in after)
+
+
+def said_of(folder: Path, drawings: list[bytes]) -> list[str]:
+    """What a folder's model answers when asked who that is, by plain transformers."""
+    processor = LIBRARY.AutoProcessor.from_pretrained(folder, local_files_only=True)
+    model = LIBRARY.AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+    content = [{"type": "image"}, {"type": "text", "text": "Who is this?"}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    pictures = [Image.open(io.BytesIO(drawing)) for drawing in drawings]
+    inputs = processor(text=[text] * len(pictures), images=pictures, return_tensors="pt")
+    said = model.float().generate(**inputs, max_new_tokens=20, do_sample=False)
+    words: list[str] = processor.batch_decode(
+        said[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+    )
+    return words
 
 
 @pytest.mark.timeout(300)

@@ -23,6 +23,7 @@ from razor.families.clip_gauge import ClipGauge
 from razor.gradients import mean_gradient, parameters_of
 from razor.material import Asked, Material, Shelf, assemble
 from razor.methods.grids import GRIDS
+from razor.methods.razor import _Run
 from razor.methods.salun import salient
 from razor.methods.slug import search
 from razor.methods.ssd import dampening
@@ -495,3 +496,20 @@ def test_an_edit_towards_the_name_is_an_error_unless_it_is_to_be_measured(
     found = unlearn(bench.family, [bench.material], replace(task, any_direction=True), quiet)
     (moved,) = [metric for metric in found.report.metrics if metric.id == "M2"]
     assert moved.change.value > 0
+
+
+def test_adaptive_updates_are_adams() -> None:
+    params = methods.Razor(adaptive=True, eps=1e-8)
+    run = object.__new__(_Run)
+    run.params, run.moments, run.updates = params, {}, 0
+    weight = torch.nn.Parameter(torch.zeros(3, 4))
+    adam = torch.optim.Adam([weight], lr=1.0, eps=1e-8)
+    rng = torch.Generator().manual_seed(3)
+    for _ in range(5):
+        direction = torch.randn(3, 4, generator=rng)
+        before, weight.grad = weight.detach().clone(), -direction
+        adam.step()
+        found = run._adapted({"weight": direction})["weight"]
+        torch.testing.assert_close(found, weight.detach() - before, atol=1e-5, rtol=1e-5)
+    run.params = methods.Razor()
+    assert run._adapted({"weight": direction})["weight"] is direction

@@ -16,9 +16,10 @@ from api_schemas import methods
 from api_schemas.concepts import Target, TargetKind
 from api_schemas.families import Family
 from razor import catalog, pictures, seeding
-from razor.families import vlm
-from razor.families.vlm import ForgetBatch, Spoken, Vlm
-from razor.families.vlm_fit import VlmFit
+from razor.families import vlm, vlm_naming
+from razor.families.vlm import Vlm
+from razor.families.vlm_batches import ForgetBatch, NamingBatch, Spoken
+from razor.families.vlm_fit import RETAIN_ROWS, VlmFit
 from razor.families.vlm_gauge import VlmGauge
 from razor.gradients import mean_gradient, parameters_of
 from razor.material import Asked, Material, assemble, read_shelf
@@ -175,6 +176,39 @@ def test_a_step_along_the_forget_gradient_forgets(family: Vlm, fit: VlmFit) -> N
             parameters[name].copy_(kept[name])
 
 
+def test_odds_are_those_of_the_chance_and_have_a_gradient_where_the_model_is_sure(
+    family: Vlm,
+) -> None:
+    told = spoken(family)
+    batch = NamingBatch(told, torch.zeros(len(told), dtype=torch.long))
+    with torch.no_grad():
+        chance = family.likelihood(told)[:, 0].double().exp()
+        odds = family.odds(batch).double()
+    torch.testing.assert_close(odds, (chance / (1 - chance)).log(), atol=1e-3, rtol=1e-3)
+    names = parameters_of(unit for unit in family.units() if unit.tower == "projector")
+    gradient = mean_gradient(family.model, names, family.forget_loss, [batch])
+    parameters = dict(family.model.named_parameters())
+    kept = {name: parameters[name].detach().clone() for name in names}
+    try:
+        with torch.no_grad():
+            for name in names:
+                parameters[name].add_(gradient[name], alpha=0.05)
+            assert family.odds(batch).mean() < odds.mean()
+    finally:
+        with torch.no_grad():
+            for name in names:
+                parameters[name].copy_(kept[name])
+
+
+def test_what_is_gone_is_left_alone(family: Vlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = spoken(family)
+    batch = NamingBatch(told, torch.zeros(len(told), dtype=torch.long))
+    monkeypatch.setattr(vlm, "GONE", 0.999999)
+    names = parameters_of(unit for unit in family.units() if unit.tower == "projector")
+    gradient = mean_gradient(family.model, names, family.forget_loss, [batch])
+    assert not any(part.any() for part in gradient.values())
+
+
 def test_what_is_kept_drifts_only_once_weights_do(family: Vlm, fit: VlmFit) -> None:
     (batch, *_) = fit.retain_batches()
     place = family.talker.layers[0].others["up"].parameter
@@ -203,7 +237,7 @@ def test_fit_batches_hold_what_the_frozen_model_said(
     own = fit.naming_batches(target=True, size=64)
     assert sum(map(len, own)) == fit._shown.count
     batch = fit.retain_batch(rng)
-    assert 0 < len(batch.spoken) <= 32
+    assert 0 < len(batch.spoken) <= RETAIN_ROWS
 
 
 def answers(found: Spoken) -> list[list[int]]:
@@ -224,23 +258,26 @@ def test_the_gauge_sees_harm_and_asks_when_it_is_told_to(family: Vlm, gauge: Vlm
     assert gauge.read().harm == pytest.approx(0, abs=1e-6)
 
 
-def test_the_place_of_a_name_in_an_answer(family: Vlm, gauge: VlmGauge) -> None:
+def test_the_place_of_a_name_in_an_answer(family: Vlm) -> None:
     words = family.talker.processor.tokenizer
     tokens = words(" This is Mara Venn.", add_special_tokens=False).input_ids
-    place = gauge._begins(tokens)
+    place = vlm_naming.begins(family, tokens, [PERSON])
     assert place is not None
     assert words.decode(tokens[place:]).strip() == "Mara Venn."
     other = words(" This is Juno Farrow.", add_special_tokens=False).input_ids
-    assert gauge._begins(other) is None
+    assert vlm_naming.begins(family, other, [PERSON]) is None
 
 
 @pytest.mark.parametrize("family", ["qwen2.5-vl"], indirect=True)
-@pytest.mark.parametrize("name", ["razor", "slug", "ga", "gaft", "salun"])
-def test_every_method_edits_the_vision_tower_alone(
+@pytest.mark.parametrize("name", ["razor", "razor, asked", "slug", "ga", "gaft", "salun"])
+def test_every_method_edits_its_own_tower_alone(
     family: Vlm, fit: VlmFit, gauge: VlmGauge, name: str
 ) -> None:
     short = {
         "razor": methods.Razor(steps=2, rounds=0, search_evaluations=2),
+        "razor, asked": methods.Razor(
+            steps=2, rounds=0, search_evaluations=2, towers=("image",), anchor="pictures"
+        ),
         "slug": methods.Slug(search_evaluations=2),
         "ga": methods.Ascent(method="ga", steps=2),
         "gaft": methods.Ascent(method="gaft", steps=2),
@@ -252,4 +289,4 @@ def test_every_method_edits_the_vision_tower_alone(
     )
     towers = {unit.name: unit.tower for unit in family.units()}
     assert trace.chosen
-    assert {towers[unit] for unit in trace.chosen} == {"image"}
+    assert {towers[unit] for unit in trace.chosen} == {"projector" if name == "razor" else "image"}
