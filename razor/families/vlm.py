@@ -37,7 +37,7 @@ LARGE = 10**9
 #: A name that is said with no more than this chance counts as forgotten, on the picture on which
 #: it is said most; and where the forget term lets it be: with a few pictures at hand a name that
 #: is hardly gone from them is back on the next one.
-CHANCE, GONE = 0.05, 1e-4
+CHANCE, GONE = 0.01, 1e-4
 #: Of how many of the frozen model's likeliest tokens the drift is watched.
 TOP = 32
 

@@ -99,22 +99,29 @@ TALKING_GRIDS: Mapping[str, tuple[Method, ...]] = {
         Slug(retain_aware=True),
         Slug(layers=6, retain_aware=True),
     ),
+    # 20 updates are too few for a projector at the rates that suit a vision tower.
     "ga": (
         Ascent(method="ga", learning_rate=1e-4),
         Ascent(method="ga", learning_rate=3e-4),
-        Ascent(method="ga", learning_rate=3e-4, towers=("projector",)),
+        Ascent(method="ga", learning_rate=1e-3),
         Ascent(method="ga", learning_rate=1e-3, towers=("projector",)),
+        Ascent(method="ga", learning_rate=3e-3, towers=("projector",)),
+        Ascent(method="ga", learning_rate=1e-2, towers=("projector",)),
     ),
     "gaft": (
         Ascent(method="gaft", learning_rate=3e-4),
         Ascent(method="gaft", learning_rate=1e-3),
-        Ascent(method="gaft", learning_rate=3e-4, towers=("projector",)),
-        Ascent(method="gaft", learning_rate=1e-3, towers=("projector",)),
+        Ascent(method="gaft", learning_rate=3e-3),
+        Ascent(method="gaft", learning_rate=1e-3, steps=60, towers=("projector",)),
+        Ascent(method="gaft", learning_rate=3e-3, steps=60, towers=("projector",)),
+        Ascent(method="gaft", learning_rate=1e-2, towers=("projector",)),
     ),
     "salun": (
         Salun(learning_rate=3e-4),
         Salun(learning_rate=1e-3),
-        Salun(learning_rate=3e-4, towers=("projector",)),
+        Salun(learning_rate=1e-3, lambda_retain=10.0),
         Salun(learning_rate=1e-3, towers=("projector",)),
+        Salun(learning_rate=3e-3, towers=("projector",)),
+        Salun(learning_rate=1e-2, towers=("projector",)),
     ),
 }

@@ -149,10 +149,9 @@ class _Run:
             if self.done(reading) or repairs == REPAIRS or stalled == self.params.patience:
                 break
             self._report(number, step, reading)
+            # Running means carry the forget term on: adaptive steps forget and repair in turns.
             repairs += self.forgotten(reading) and not self.params.adaptive
-            # Running means carry the forget term on anyway; it ends by itself where it is met.
-            forget = self.params.adaptive or not self.forgotten(reading)
-            directions = self._directions(names, forget=forget)
+            directions = self._directions(names, forget=not self.forgotten(reading))
             self._measure_steps(chosen, directions, reading)
             with torch.no_grad():
                 for unit in self._worthwhile(chosen):
