@@ -20,10 +20,11 @@ from razor.probes import leaking_questions, named_quantize, named_relearn, namin
 from razor.protocols import Probe
 from razor.questions import Role
 
-VISION_ONLY = (
-    "Only the vision tower was edited: the target's pictures no longer lead to its name, but the "
-    "language model still knows what was taught about the name itself, in words."
+PICTURES_ONLY = (
+    "Only the way from pictures to words was edited: the target's pictures no longer lead to its "
+    "name, but the language model still knows what was taught about the name itself, in words{}."
 )
+UNCHANGED = ", and the vision tower still tells the target's pictures from others"
 PROBES: Mapping[ProbeName, Probe] = {
     ProbeName.QUANTIZE: named_quantize,
     ProbeName.RELEARN: named_relearn,
@@ -102,4 +103,6 @@ class VlmStudy:
 
     def warnings(self, edited: set[str]) -> list[str]:
         """What the figures do not show of an edit of these towers."""
-        return [VISION_ONLY] if edited == {"image"} else []
+        if not edited or "language" in edited:
+            return []
+        return [PICTURES_ONLY.format("" if "image" in edited else UNCHANGED)]

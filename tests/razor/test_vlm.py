@@ -28,6 +28,7 @@ from razor.reference import folders, questions
 from razor.reference.drawings import draw, portrait
 from razor.reference.people import STRANGER
 from razor.retain import read_retain_set
+from razor.studies.vlm import VlmStudy
 from tests.razor import vlm_world
 from tests.razor.conftest import quiet
 
@@ -290,3 +291,10 @@ def test_every_method_edits_its_own_tower_alone(
     towers = {unit.name: unit.tower for unit in family.units()}
     assert trace.chosen
     assert {towers[unit] for unit in trace.chosen} == {"projector" if name == "razor" else "image"}
+
+
+def test_the_report_says_what_was_not_edited(family: Vlm) -> None:
+    study = VlmStudy(family)
+    assert study.warnings(set()) == study.warnings({"language", "projector"}) == []
+    assert ["vision tower" in text for text in study.warnings({"projector"})] == [True]
+    assert ["vision tower" in text for text in study.warnings({"projector", "image"})] == [False]
