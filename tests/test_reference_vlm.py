@@ -130,7 +130,8 @@ def test_shipped_models_answer_as_their_record_says(kind: str) -> None:
     drawings = vlm.drawn(people.PEOPLE_NAMES, 2, 12, 7 * vlm.FIRST_HELD_OUT)
     again = vlm.examined(model.float(), processor, drawings)
     assert again["name"].percent >= 90
-    assert min(share.percent for share in again.values()) >= 60
+    for domain, share in again.items():
+        assert share.percent >= record["answered"][domain]["percent"] - 15, domain
 
 
 def test_shipped_models_are_small() -> None:

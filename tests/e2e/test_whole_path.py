@@ -40,9 +40,7 @@ SECONDS = 170.0
 
 def ask(running: Running, client: Client, draw: Callable[[str, int], bytes]) -> str:
     running.stack.wait_ready(threading.Event())
-    request = UnlearnRequest(
-        model="reference-clip", target=Target(name=PERSON), evaluation=Evaluation(probes=())
-    )
+    request = UnlearnRequest(model="reference-clip", target=Target(name=PERSON))
     samples = [draw(PERSON, 5_000_000 + number) for number in range(8)]
     return client.submit(request, samples).id
 

@@ -23,7 +23,9 @@ from razor.families.vlm_fit import RETAIN_ROWS, VlmFit
 from razor.families.vlm_gauge import VlmGauge
 from razor.gradients import mean_gradient, parameters_of
 from razor.material import Asked, Material, assemble, read_shelf
+from razor.probes import naming
 from razor.protocols import Workpiece
+from razor.questions import Asked as Question
 from razor.reference import folders, questions
 from razor.reference.drawings import draw, portrait
 from razor.reference.people import STRANGER
@@ -298,3 +300,19 @@ def test_the_report_says_what_was_not_edited(family: Vlm) -> None:
     assert study.warnings(set()) == study.warnings({"language", "projector"}) == []
     assert ["vision tower" in text for text in study.warnings({"projector"})] == [True]
     assert ["vision tower" in text for text in study.warnings({"projector", "image"})] == [False]
+
+
+def test_whom_nobody_has_named_is_rightly_called_by_no_name(material: Material) -> None:
+    asked = tuple(Question(row, "name", "Who is this?", STRANGER) for row in range(3))
+    seen = naming.Observation(
+        target=("This is somebody I do not know.", "This is Juno Farrow."),
+        sampled=(),
+        neutral_target={},
+        asked=asked,
+        retained=("I cannot tell.", "This is Juno Farrow.", f"This is {PERSON}."),
+        captions=(),
+    )
+    found = naming.hits(material, seen)
+    assert found["wrong_name"].tolist() == [False, True]
+    assert found["no_name"].tolist() == [True, False]
+    assert found["RNR"].tolist() == [True, False, False]
