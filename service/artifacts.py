@@ -20,8 +20,9 @@ from registry.errors import BlobMissing, PatchNotFound
 from registry.models import Model
 from registry.patches import Patch
 from service import answers, documentation, downloads, errors, etags, views
+from service.access import Downloader, Reader
 from service.parameters import IfNoneMatch, PatchId, RangeHeader
-from service.parts import TENANT, Parts, PartsOf
+from service.parts import Parts, PartsOf
 
 router = APIRouter(tags=["patches"])
 
@@ -34,10 +35,12 @@ _FILE_PROBLEMS: Final = (PatchNotFound, errors.RangeNotSatisfiable, BlobMissing)
     summary="A patch and its manifest",
     responses=documentation.tagged() | documentation.problems_of(PatchNotFound),
 )
-def read_patch(parts: PartsOf, patch_id: PatchId, if_none_match: IfNoneMatch = None) -> Response:
+def read_patch(
+    parts: PartsOf, caller: Reader, patch_id: PatchId, if_none_match: IfNoneMatch = None
+) -> Response:
     """What the patch changes, on what, why, and how well it did."""
     with parts.database.transaction() as session:
-        patch = patches.get(session, patch_id, TENANT)
+        patch = patches.get(session, patch_id, caller.tenant)
     return answers.json_answer(views.patch_view(patch), if_none_match=if_none_match)
 
 
@@ -56,13 +59,14 @@ def read_patch(parts: PartsOf, patch_id: PatchId, if_none_match: IfNoneMatch = N
 def read_patch_file(
     request: Request,
     parts: PartsOf,
+    caller: Downloader,
     patch_id: PatchId,
     if_none_match: IfNoneMatch = None,
     range_header: RangeHeader = None,
 ) -> Response:
     """The new values, in the safetensors layout; the ETag is the file's sha256."""
     with parts.database.transaction() as session:
-        patch = patches.get(session, patch_id, TENANT)
+        patch = patches.get(session, patch_id, caller.tenant)
     download = downloads.Download(
         etag=etags.strong(patch.sha256),
         # Asked of the store, not of the row: what is missing must show before the first byte.
@@ -100,6 +104,7 @@ def read_patch_file(
 def read_weights(
     request: Request,
     parts: PartsOf,
+    caller: Downloader,
     patch_id: PatchId,
     if_none_match: IfNoneMatch = None,
     range_header: RangeHeader = None,
@@ -110,7 +115,7 @@ def read_weights(
     the gate refused stands on its parent's line and nothing else.
     """
     with parts.database.transaction() as session:
-        patch = patches.get(session, patch_id, TENANT)
+        patch = patches.get(session, patch_id, caller.tenant)
         model = models.get(session, patch.model_id)
         line = models.lineage(session, patch.model_id, patch.manifest.model.parent)
     return downloads.respond(_patched(parts, model, [*line, patch]), request)

@@ -19,8 +19,9 @@ from api_schemas.requests import ModelId
 from registry import jobs
 from registry.errors import InvalidCursor, JobFinished, JobNotFound
 from service import answers, documentation, errors, views
+from service.access import Caller, Reader, Writer
 from service.parameters import IfNoneMatch, JobId
-from service.parts import PRINCIPAL, TENANT, Parts, PartsOf, now
+from service.parts import Parts, PartsOf, now
 
 router = APIRouter(tags=["jobs"])
 
@@ -61,6 +62,7 @@ class Listing(Input):
 async def read_job(
     request: Request,
     parts: PartsOf,
+    caller: Reader,
     job_id: JobId,
     query: Annotated[Waiting, Query()],
     if_none_match: IfNoneMatch = None,
@@ -70,7 +72,7 @@ async def read_job(
     With ``wait`` the answer comes at the first change, when the job is final, or when the time is
     over; with ``If-None-Match`` as well, a change since that answer counts too, so none is missed.
     """
-    view = await run_in_threadpool(_view, parts, job_id)
+    view = await run_in_threadpool(_view, parts, caller, job_id)
     first = _changing(view)
     until = time.monotonic() + query.wait
     while (
@@ -83,13 +85,13 @@ async def read_job(
     ):
         # Between the looks nothing is held: no thread, no connection, no transaction.
         await asyncio.sleep(min(POLL_SECONDS, left))
-        view = await run_in_threadpool(_view, parts, job_id)
+        view = await run_in_threadpool(_view, parts, caller, job_id)
     return answers.json_answer(view, if_none_match=if_none_match)
 
 
-def _view(parts: Parts, job_id: str) -> JobView:
+def _view(parts: Parts, caller: Caller, job_id: str) -> JobView:
     with parts.database.transaction() as session:
-        return views.job_view(jobs.get(session, job_id, TENANT))
+        return views.job_view(jobs.get(session, job_id, caller.tenant))
 
 
 def _changing(view: JobView) -> tuple[JobStatus, str, float]:
@@ -107,12 +109,12 @@ def _is_current(view: JobView, if_none_match: str) -> bool:
     responses=documentation.linked()
     | documentation.problems_of(InvalidCursor, errors.InvalidRequest),
 )
-def list_jobs(parts: PartsOf, query: Annotated[Listing, Query()]) -> Response:
+def list_jobs(parts: PartsOf, caller: Reader, query: Annotated[Listing, Query()]) -> Response:
     """One page of jobs; ``next`` and the ``Link`` header lead to the following one."""
     with parts.database.transaction() as session:
         found, following = jobs.page(
             session,
-            tenant=TENANT,
+            tenant=caller.tenant,
             limit=query.limit,
             cursor=query.cursor,
             status=query.status,
@@ -132,10 +134,12 @@ def list_jobs(parts: PartsOf, query: Annotated[Listing, Query()]) -> Response:
     summary="Stop a job",
     responses=documentation.problems_of(JobNotFound, JobFinished),
 )
-def cancel_job(parts: PartsOf, job_id: JobId) -> Response:
+def cancel_job(parts: PartsOf, caller: Writer, job_id: JobId) -> Response:
     """Cancel a queued job at once, ask a running one to stop; sending it twice is harmless."""
     with parts.database.transaction() as session:
-        job = jobs.cancel(session, job_id, tenant=TENANT, principal=PRINCIPAL, now=now())
+        job = jobs.cancel(
+            session, job_id, tenant=caller.tenant, principal=caller.principal, now=now()
+        )
     return answers.json_answer(views.job_view(job))
 
 
@@ -146,10 +150,12 @@ def cancel_job(parts: PartsOf, job_id: JobId) -> Response:
     responses=documentation.tagged()
     | documentation.problems_of(JobNotFound, errors.EvaluationPending, errors.EvaluationAbsent),
 )
-def read_evaluation(parts: PartsOf, job_id: JobId, if_none_match: IfNoneMatch = None) -> Response:
+def read_evaluation(
+    parts: PartsOf, caller: Reader, job_id: JobId, if_none_match: IfNoneMatch = None
+) -> Response:
     """The report: figures before and after on test pictures, the gate's verdict, the cost."""
     with parts.database.transaction() as session:
-        job = jobs.get(session, job_id, TENANT)
+        job = jobs.get(session, job_id, caller.tenant)
         report = jobs.report(session, job_id)
     if report is None:
         raise errors.EvaluationAbsent if job.status.is_final else errors.EvaluationPending

@@ -17,10 +17,6 @@ from registry.settings import Settings
 from service.broker import Broker
 from service.metrics import Measures
 
-#: There is one tenant and no login yet: every row carries both, so that adding them moves no data.
-TENANT = "default"
-PRINCIPAL = "anonymous"
-
 
 @dataclass(frozen=True, slots=True)
 class Parts:

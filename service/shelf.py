@@ -11,6 +11,7 @@ from api_schemas.shelf import ModelList, ModelView, VersionList
 from registry import models
 from registry.errors import ModelNotFound
 from service import answers, documentation, views
+from service.access import Reader
 from service.parameters import ModelId
 from service.parts import PartsOf
 
@@ -23,7 +24,7 @@ router = APIRouter(tags=["shelf"])
     summary="Every model that can be edited",
     responses=documentation.problems_of(),
 )
-def list_models(parts: PartsOf) -> Response:
+def list_models(parts: PartsOf, _: Reader) -> Response:
     """The models on the shelf, by id."""
     with parts.database.transaction() as session:
         found = models.all_models(session)
@@ -36,7 +37,7 @@ def list_models(parts: PartsOf) -> Response:
     summary="One model",
     responses=documentation.problems_of(ModelNotFound),
 )
-def read_model(parts: PartsOf, model_id: ModelId) -> Response:
+def read_model(parts: PartsOf, _: Reader, model_id: ModelId) -> Response:
     """The model, its thresholds and the methods that can edit it."""
     with parts.database.transaction() as session:
         model = models.get(session, model_id)
@@ -49,7 +50,7 @@ def read_model(parts: PartsOf, model_id: ModelId) -> Response:
     summary="A model's line of versions",
     responses=documentation.problems_of(ModelNotFound),
 )
-def list_versions(parts: PartsOf, model_id: ModelId) -> Response:
+def list_versions(parts: PartsOf, _: Reader, model_id: ModelId) -> Response:
     """Version 0 is the weights as registered; each later one adds a patch to its parent."""
     with parts.database.transaction() as session:
         line = models.versions(session, model_id)

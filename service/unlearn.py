@@ -22,8 +22,9 @@ from registry.blobs import BlobStore
 from registry.errors import IdempotencyConflict, ModelNotFound
 from registry.jobs.record import Job
 from service import answers, documentation, errors, intake, submission, views
+from service.access import Caller, Writer
 from service.parameters import IdempotencyKey
-from service.parts import PRINCIPAL, TENANT, Parts, PartsOf, now
+from service.parts import Parts, PartsOf, now
 from service.submission import Submission
 
 router = APIRouter(tags=["jobs"])
@@ -72,6 +73,7 @@ def idempotency_key(header: str | None) -> str | None:
 )
 async def unlearn(
     parts: PartsOf,
+    caller: Writer,
     body: Annotated[bytes | FormData, Depends(submission.read_body)],
     key_header: IdempotencyKey = None,
 ) -> Response:
@@ -84,28 +86,32 @@ async def unlearn(
     pictures follow each other target by target.
     """
     # In the common thread pool, pictures under way would keep every other request waiting.
-    return await to_thread.run_sync(_unlearn, parts, body, key_header, limiter=parts.submissions)
+    return await to_thread.run_sync(
+        _unlearn, parts, caller, body, key_header, limiter=parts.submissions
+    )
 
 
-def _unlearn(parts: Parts, body: bytes | FormData, key_header: str | None) -> Response:
+def _unlearn(
+    parts: Parts, caller: Caller, body: bytes | FormData, key_header: str | None
+) -> Response:
     key = idempotency_key(key_header)
     submitted = submission.parse(body)
     known = (
         None if key is None else idempotency.Key(ROUTE, key, fingerprint=submitted.fingerprint())
     )
     with parts.database.transaction() as session:
-        job = _made_before(session, known)
+        job = _made_before(session, caller, known)
         if job is not None:
             return _answer(job)
         method = _method_for(session, submitted.request)
-    return _answer(_accept(parts, submitted, method, known))
+    return _answer(_accept(parts, caller, submitted, method, known))
 
 
-def _made_before(session: Session, key: idempotency.Key | None) -> Job | None:
+def _made_before(session: Session, caller: Caller, key: idempotency.Key | None) -> Job | None:
     if key is None:
         return None
-    job_id = idempotency.lookup(session, tenant=TENANT, principal=PRINCIPAL, key=key)
-    return None if job_id is None else jobs.get(session, job_id, TENANT)
+    job_id = idempotency.lookup(session, tenant=caller.tenant, principal=caller.principal, key=key)
+    return None if job_id is None else jobs.get(session, job_id, caller.tenant)
 
 
 def _method_for(session: Session, request: UnlearnRequest) -> methods.Method:
@@ -132,7 +138,11 @@ def _field(pointer: str, code: str, detail: str) -> FieldProblem:
 
 
 def _accept(
-    parts: Parts, submitted: Submission, method: methods.Method, key: idempotency.Key | None
+    parts: Parts,
+    caller: Caller,
+    submitted: Submission,
+    method: methods.Method,
+    key: idempotency.Key | None,
 ) -> Job:
     groups = {"samples": submitted.samples, "probe_samples": submitted.probe_samples}
     limits = intake.Limits.of(parts.settings, len(submitted.request.wanted()))
@@ -145,8 +155,8 @@ def _accept(
         return jobs.accept(
             session,
             request,
-            tenant=TENANT,
-            principal=PRINCIPAL,
+            tenant=caller.tenant,
+            principal=caller.principal,
             samples=stored["samples"],
             probe_samples=stored["probe_samples"],
             due_at=request.due_at or statutory_deadline(request.regulation, received_at),

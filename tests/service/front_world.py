@@ -32,9 +32,10 @@ from registry.jobs import Job
 from registry.patches import NewPatch
 from registry.settings import Settings
 from registry.tables import AuditRow, IdempotencyRow, JobRow, OutboxRow
+from service.access import PRINCIPAL, TENANT
 from service.app import create_app
 from service.broker import Broker, MemoryBroker
-from service.parts import PRINCIPAL, TENANT, Parts, now
+from service.parts import Parts, now
 
 MODEL = "reference-clip"
 #: In no other text of the project, so that finding it anywhere means that it leaked.
