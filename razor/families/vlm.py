@@ -24,6 +24,7 @@ from razor.families import vlm_layout
 from razor.families.network import tensors_on_disk, triple
 from razor.families.vlm_batches import ForgetBatch, NamingBatch, RetainBatch, Shown, Spoken
 from razor.families.vlm_layout import Talker
+from razor.families.vlm_seen import Seen
 from razor.memory import Memory, Passes
 from razor.pictures import Sizing
 from razor.protocols import Unit
@@ -350,6 +351,8 @@ def load(folder: Path, device: str) -> Vlm:
     if sum(p.numel() for p in talker.model.parameters()) > LARGE:
         spare_memory(talker.model)
     talker.model.to(device)
+    if (read := getattr(talker.model.config, "vision_feature_layer", None)) is not None:
+        Seen(talker.model.model.vision_tower, read)
     if torch.device(device).type == "cuda":
         # Nothing of it is edited by default: no float32 copy of seven billion weights.
         talker.model.model.language_model.half()
