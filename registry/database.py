@@ -29,6 +29,9 @@ SQLITE_WAIT_SECONDS = 30
 IDLE_CONNECTIONS = 5
 MORE_CONNECTIONS = 40
 
+#: Marks the connections of transactions that only read.
+_READS = "razor_reads"
+
 #: NaN and infinity are no JSON: PostgreSQL would refuse them, so SQLite does too.
 _to_json = functools.partial(json.dumps, allow_nan=False)
 
@@ -43,6 +46,7 @@ class Database:
         self._url = make_url(url)
         self._engine = _engine(self._url)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._readers = sessionmaker(self._engine.execution_options(**{_READS: True}))
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -52,6 +56,15 @@ class Database:
         none can fail halfway for having read too early); readers of a file never see a half.
         """
         with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """The same for a block that only reads: on SQLite it waits for no writer, nor they for it.
+
+        A write in it would fail on SQLite whenever another process wrote meanwhile.
+        """
+        with self._readers.begin() as session:
             yield session
 
     def migrate(self) -> None:
@@ -106,4 +119,5 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get(_READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -12,6 +12,10 @@ RegistryError
 ├── ModelExists
 ├── VersionNotFound
 ├── PatchNotFound
+├── TenantNotFound
+├── TenantExists
+├── KeyNotFound
+├── KeyEnded
 ├── BlobMissing
 └── InvalidDigest
 
@@ -124,6 +128,38 @@ class PatchNotFound(RegistryError):
     def __init__(self, patch_id: str) -> None:
         super().__init__(patch_id)
         self.patch_id = patch_id
+
+
+class TenantNotFound(RegistryError):
+    """There is no such tenant; razor tenants list shows them, razor tenants add makes one."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(tenant)
+        self.tenant = tenant
+
+
+class TenantExists(RegistryError):
+    """There is a tenant of this id already; change it with razor tenants set."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(tenant)
+        self.tenant = tenant
+
+
+class KeyNotFound(RegistryError):
+    """There is no key with this id; razor keys list shows them, with their ids."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(key_id)
+        self.key_id = key_id
+
+
+class KeyEnded(RegistryError):
+    """The key is revoked or expired, so nothing can replace it; create a new one instead."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(key_id)
+        self.key_id = key_id
 
 
 class BlobMissing(RegistryError):

@@ -23,6 +23,7 @@ from api_schemas.patches import PatchManifest
 from api_schemas.reports import Report, Verdict
 from api_schemas.requests import UnlearnRequest
 from api_schemas.shelf import ModelRecord
+from api_schemas.tenants import TenantSettings
 from registry.columns import Identifier, Label, Serial, Sha256, Stored, UtcDateTime, word
 
 #: Stands for "no deadline" where jobs are ordered: databases disagree on where NULL sorts.
@@ -215,3 +216,31 @@ class AuditRow(Base):
         Index("ix_audit_object_id_id", "object_id", "id"),
         {"sqlite_autoincrement": True},
     )
+
+
+class TenantRow(Base):
+    """Somebody who shares this installation with others."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(Label, primary_key=True)
+    settings: Mapped[TenantSettings] = mapped_column(Stored(TenantSettings))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class KeyRow(Base):
+    """An API key; of its text only the digest."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    # Of the first key of its line of rotations, so that a caller stays the same.
+    principal: Mapped[str] = mapped_column(Label)
+    tenant: Mapped[str] = mapped_column(Label, ForeignKey("tenants.id"), index=True)
+    name: Mapped[str] = mapped_column(Label)
+    sha256: Mapped[str] = mapped_column(Sha256)
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

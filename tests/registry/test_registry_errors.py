@@ -28,6 +28,10 @@ EXAMPLES = [
     errors.ModelExists("clip-a"),
     errors.VersionNotFound("clip-a", 3),
     errors.PatchNotFound("pat_1"),
+    errors.TenantNotFound("acme"),
+    errors.TenantExists("acme"),
+    errors.KeyNotFound("abc"),
+    errors.KeyEnded("abc"),
     errors.BlobMissing("0" * 64),
     errors.InvalidDigest(),
 ]

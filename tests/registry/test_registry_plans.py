@@ -13,7 +13,8 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus
-from registry import audit, jobs, outbox
+from api_schemas.tenants import TenantSettings
+from registry import audit, jobs, outbox, quotas, tenants
 from registry.database import Database
 
 MANY = 10_000
@@ -28,7 +29,9 @@ def crowded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database = Database(f"sqlite:///{path}")
     database.migrate()
     shelve(database, "clip-a", "clip-b")
+    limits = TenantSettings(max_queued_jobs=5 * MANY, max_jobs_per_day=MANY // 2)
     with database.transaction() as session:
+        tenants.add(session, TENANT, limits, actor=PRINCIPAL, now=at(0))
         accept(session)
         template = dict(session.execute(text("SELECT * FROM jobs")).mappings().one())
         rows = [template | {"id": f"job_{number:032x}"} for number in range(MANY)]
@@ -98,6 +101,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "reap": lambda s: jobs.reap(s, max_attempts=1, now=at(100)),
     "relay": lambda s: outbox.mark_sent(s, [m.id for m in outbox.pending(s, 10)], at(1)),
     "resend": lambda s: outbox.resend(s, after_seconds=1, limit=10, now=at(100)),
+    "quota": lambda s: quotas.wait_seconds(s, TENANT, now=at(1)),
     "history": lambda s: audit.entries(s, object_id="job_" + "0" * 32),
 }
 

@@ -32,6 +32,10 @@ BEHIND_THE_FRONT = {
     registry_errors.ModelExists,
     registry_errors.VersionNotFound,
     registry_errors.InvalidDigest,
+    registry_errors.TenantNotFound,
+    registry_errors.TenantExists,
+    registry_errors.KeyNotFound,
+    registry_errors.KeyEnded,
 }
 
 
