@@ -30,14 +30,20 @@ class _Methods(RootModel[list[MethodView]]):
 class Client:
     """A connection to one service, to be used as a context manager; not shared between threads.
 
-    ``timeout`` is in seconds, for connecting and for each silence of the service. Every call may
-    raise ``ProblemError`` and, after a few retries, ``ServiceUnreachable``.
+    ``api_key`` goes with every request; so does a token of the service's identity provider in its
+    place. ``timeout`` is in seconds, for connecting and for each silence of the service. Every call
+    may raise ``ProblemError`` and, after a few retries, ``ServiceUnreachable``.
     """
 
     def __init__(
-        self, base_url: str, timeout: float = 60.0, *, transport: httpx.BaseTransport | None = None
+        self,
+        base_url: str,
+        timeout: float = 60.0,
+        *,
+        api_key: str | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._exchange = Exchange(base_url, timeout, transport)
+        self._exchange = Exchange(base_url, timeout, transport, api_key)
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ import httpx
 
 from api_schemas.patches import PatchView
 from client.errors import DigestError, ProblemError, ServiceUnreachable
-from client.exchange import COMING_BACK, PAUSES_SECONDS, Exchange, parsed, segment
+from client.exchange import PAUSES_SECONDS, Exchange, comes_back, parsed, segment
 
 MANIFEST_NAME: Final = "manifest.json"
 FILE_NAME: Final = "patch.safetensors"
@@ -76,7 +76,7 @@ def _fetch(exchange: Exchange, address: str, part: Path, *, etag: str) -> None:
             _continue(exchange, address, part, have=have, etag=etag)
             return
         except (httpx.TransportError, ProblemError) as exc:
-            if isinstance(exc, ProblemError) and exc.problem.status not in COMING_BACK:
+            if isinstance(exc, ProblemError) and not comes_back(exc.problem):
                 raise
             if part.exists() and part.stat().st_size > have:
                 pauses = iter(PAUSES_SECONDS)

@@ -18,6 +18,7 @@ from client.errors import ProblemError, ServiceUnreachable
 PAUSES_SECONDS: Final = (0.2, 0.4, 0.8, 1.6)
 #: Answers of a service, or of a proxy before it, that may be back in a moment.
 COMING_BACK: Final = frozenset({502, 503, 504})
+_RATE_LIMITED: Final = "/problems/rate-limited"
 _MAX_RETRY_AFTER_SECONDS: Final = 10.0
 
 Headers = Mapping[str, str]
@@ -32,10 +33,15 @@ class Exchange:
         base_url: str,
         timeout_seconds: float,
         transport: httpx.BaseTransport | None,
+        api_key: str | None = None,
     ) -> None:
         self.base_url = base_url
         self.timeout_seconds = timeout_seconds
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_seconds, transport=transport)
+        # Redirects are not followed, so the key goes to this service and to nobody else.
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._http = httpx.Client(
+            base_url=base_url, timeout=timeout_seconds, transport=transport, headers=headers
+        )
 
     def close(self) -> None:
         """Close the connections; idempotent."""
@@ -70,8 +76,9 @@ class Exchange:
             else:
                 if response.is_success or response.status_code in accept:
                     return response
-                if pause is None or response.status_code not in COMING_BACK:
-                    raise ProblemError(problem_in(response))
+                problem = problem_in(response)
+                if pause is None or not comes_back(problem):
+                    raise ProblemError(problem)
                 pause = max(pause, retry_after_seconds(response))
             time.sleep(pause)
 
@@ -86,6 +93,11 @@ class Exchange:
                 response.read()
                 raise ProblemError(problem_in(response))
             yield response
+
+
+def comes_back(problem: Problem) -> bool:
+    """Whether the same request may be answered in a moment; a quota that is used up is not."""
+    return problem.status in COMING_BACK or problem.type == _RATE_LIMITED
 
 
 def segment(identifier: str) -> str:

@@ -11,7 +11,7 @@ import httpx
 
 from api_schemas.jobs import JobView
 from client.errors import ProblemError, ServiceUnreachable, WaitTimeout
-from client.exchange import COMING_BACK, Exchange, parsed, segment
+from client.exchange import Exchange, comes_back, parsed, segment
 
 #: One long poll; the service allows up to 60.
 POLL_SECONDS: Final = 30.0
@@ -94,7 +94,7 @@ def _seen(
 
 
 def _is_away(exc: ServiceUnreachable | ProblemError) -> bool:
-    return isinstance(exc, ServiceUnreachable) or exc.problem.status in COMING_BACK
+    return isinstance(exc, ServiceUnreachable) or comes_back(exc.problem)
 
 
 def _timeout(

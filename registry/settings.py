@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
@@ -19,6 +19,14 @@ SOFT_LIMIT_RATIO = 0.05
 SOFT_LIMIT_SECONDS = 60
 #: How often a worker looks for a message file: what a job waits at most on an idle machine.
 FILE_POLLING_SECONDS = 0.2
+
+
+#: Names and addresses of this machine that nobody else can reach.
+LOOPBACK = frozenset({"127.0.0.1", "::1", "[::1]", "localhost"})
+#: Public keys only: with a symmetric algorithm, the key that checks tokens could also make them.
+OidcAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 
 
 def _absolute(path: Path) -> Path:
@@ -53,10 +61,43 @@ class Settings(BaseSettings):
     resend_after_seconds: PositiveFloat = 30.0
     job_time_limit_seconds: int = Field(default=3600, ge=2)
 
+    #: How many wrong tokens an address may try in a minute before it has to wait.
+    auth_failures_per_minute: PositiveInt = 20
+    # An identity provider whose tokens are taken besides API keys: all three, or none.
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    #: Address or file of the provider's public keys.
+    oidc_jwks: str | None = None
+    oidc_algorithms: tuple[OidcAlgorithm, ...] = ("RS256", "ES256")
+    oidc_tenant_claim: str = "tenant"
+    oidc_scopes_claim: str = "scope"
+    oidc_leeway_seconds: float = Field(default=30.0, ge=0, le=300)
+    #: How soon the keys are fetched again for a token that names an unknown one.
+    oidc_refresh_seconds: PositiveFloat = 300.0
+
     max_sample_bytes: PositiveInt = 10 * MEBIBYTE
     max_body_bytes: PositiveInt = 128 * MEBIBYTE
     max_image_pixels: PositiveInt = 40_000_000
     max_image_side: PositiveInt = 10_000
+
+    @model_validator(mode="after")
+    def _provider_is_whole(self) -> Self:
+        named = [self.oidc_issuer, self.oidc_audience, self.oidc_jwks]
+        if any(named) and not all(named):
+            raise ValueError("set RAZOR_OIDC_ISSUER, _AUDIENCE and _JWKS together, or none of them")
+        scheme, separator, rest = (self.oidc_jwks or "").partition("://")
+        host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
+        if separator and scheme != "https" and not (scheme == "http" and host in LOOPBACK):
+            # Whoever stands on the way could hand us keys of their own.
+            raise ValueError("RAZOR_OIDC_JWKS must be a file or an https address")
+        if not self.oidc_algorithms:
+            raise ValueError("RAZOR_OIDC_ALGORITHMS must name at least one algorithm")
+        return self
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the front listens to more than this machine."""
+        return self.host not in LOOPBACK
 
     @property
     def database(self) -> str:

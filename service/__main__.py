@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from types import FrameType
@@ -11,6 +12,8 @@ import uvicorn
 from registry.settings import Settings
 from service import logs
 from service.app import create_app
+
+logger = logging.getLogger("razor.service")
 
 #: How long answers under way may take after the signal to stop; waiting ones return at once.
 GRACE_SECONDS = 10
@@ -34,6 +37,9 @@ def main() -> int:
     """Serve until a signal comes; the exit code says whether the start succeeded."""
     settings = Settings()
     logs.configure()
+    if settings.is_public:
+        # Once: keys and pictures must not travel in the clear.
+        logger.warning("reachable from other machines: put a proxy with TLS in front")
     app = create_app(settings)
     config = uvicorn.Config(
         app,

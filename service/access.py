@@ -1,45 +1,66 @@
-"""Who calls, and whether that caller may: asked by every route that shows or changes anything."""
+"""Who calls, and whether that caller may: asked by every route that shows or changes anything.
+
+A route takes one of the annotated types below; it then answers 401 to whom nobody knows, 403 to
+whom lacks the scope and 429 to whom asks too often, before it reads its body. The OpenAPI document
+names the scope. Routes that take none are open: health, readiness, version, figures, the types of
+problems, the document itself.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import Depends
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from api_schemas.access import Scope
+from api_schemas.problems import FieldProblem
+from service import errors
+from service.callers import Caller
+from service.guard import CHALLENGE
+from service.parts import PartsOf
 
-#: There is one tenant and no login yet: every row carries both, so that adding them moves no data.
-TENANT: Final = "default"
-PRINCIPAL: Final = "anonymous"
+__all__ = ["Admin", "Approver", "Auditor", "Caller", "Downloader", "Reader", "Writer"]
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Somebody of a tenant. ``principal`` tells the tenant's callers apart in rows and the log."""
-
-    tenant: str
-    principal: str
-    scopes: frozenset[Scope]
-
-    def may(self, scope: Scope) -> bool:
-        """Whether this caller holds the scope, or all of them."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
-
-
-class _Requires:
-    """A dependency that gives the caller to a route which needs ``scope``."""
-
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-
-    async def __call__(self) -> Caller:
-        return Caller(TENANT, PRINCIPAL, frozenset(Scope))
+SCHEME: Final = "bearer"
+_BEARER: Final = HTTPBearer(
+    scheme_name=SCHEME,
+    bearerFormat="API key or JWT",
+    description="An API key (`rzr_...`, made by `razor keys create`) or, where the operator has "
+    "named an identity provider, a token of that provider. The names beside it are the scopes "
+    "that the call needs; `admin` holds every scope of its tenant.",
+    auto_error=False,
+)
 
 
-Writer = Annotated[Caller, Depends(_Requires(Scope.UNLEARN_WRITE))]
-Reader = Annotated[Caller, Depends(_Requires(Scope.UNLEARN_READ))]
-Approver = Annotated[Caller, Depends(_Requires(Scope.UNLEARN_APPROVE))]
-Downloader = Annotated[Caller, Depends(_Requires(Scope.PATCH_DOWNLOAD))]
-Auditor = Annotated[Caller, Depends(_Requires(Scope.AUDIT_READ))]
-Admin = Annotated[Caller, Depends(_Requires(Scope.ADMIN))]
+def _caller(
+    request: Request,
+    parts: PartsOf,
+    needed: SecurityScopes,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+) -> Caller:
+    """Run in the thread pool: it looks into the database."""
+    address = request.client.host if request.client else ""
+    caller = parts.guard.admit(credentials.credentials if credentials else "", address)
+    for scope in map(Scope, needed.scopes):
+        if not caller.may(scope):
+            raise _insufficient(scope)
+    return caller
+
+
+def _insufficient(scope: Scope) -> errors.InsufficientScope:
+    field = FieldProblem(
+        pointer="/header/authorization",
+        code="insufficient_scope",
+        detail=f"This call needs the scope {scope}.",
+    )
+    challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+    return errors.InsufficientScope([field], {"www-authenticate": challenge})
+
+
+Writer = Annotated[Caller, Security(_caller, scopes=[Scope.UNLEARN_WRITE.value])]
+Reader = Annotated[Caller, Security(_caller, scopes=[Scope.UNLEARN_READ.value])]
+Approver = Annotated[Caller, Security(_caller, scopes=[Scope.UNLEARN_APPROVE.value])]
+Downloader = Annotated[Caller, Security(_caller, scopes=[Scope.PATCH_DOWNLOAD.value])]
+Auditor = Annotated[Caller, Security(_caller, scopes=[Scope.AUDIT_READ.value])]
+Admin = Annotated[Caller, Security(_caller, scopes=[Scope.ADMIN.value])]

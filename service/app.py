@@ -22,6 +22,7 @@ from registry.settings import Settings
 from service import artifacts, documentation, jobs, logs, metrics, problems, shelf, system, unlearn
 from service.background import Background
 from service.broker import Broker, CeleryBroker
+from service.guard import Guard
 from service.metrics import Measures
 from service.middleware import BodyLimit, Edge
 from service.parts import Parts, now
@@ -59,6 +60,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         blobs=LocalBlobs(settings.blob_folder),
         broker=broker or CeleryBroker(settings),
         measures=Measures(count),
+        guard=Guard(settings, database),
     )
     app = Front(
         title="RAZOR",

@@ -22,6 +22,9 @@ from service import errors, problems, submission
 DESCRIPTION: Final = """\
 Post a request with a name and sample pictures, watch its job, fetch the evaluation and the patch.
 
+* Every call but those of the group `system` needs `Authorization: Bearer` and the scope that is
+  named beside it. 401 is the same for every key that is not valid; another tenant's objects are
+  404.
 * Errors are `application/problem+json` (RFC 9457). `type` is stable: programs branch on it.
   Wrong fields are listed in `errors` by JSON pointer; query parameters are under `/query`.
 * Every answer carries `X-Request-ID`; send one and it is used.
@@ -77,6 +80,34 @@ def problems_of(*exceptions: type[Exception]) -> Responses:
     for exception in (*exceptions, errors.InternalError, OperationalError):
         by_status[problems.kind_of(exception).status].append(exception)
     return {status: _response(group) for status, group in sorted(by_status.items())}
+
+
+#: What every call that asks for a key can answer besides.
+_GUARDED: Final = (
+    errors.Unauthenticated,
+    errors.InsufficientScope,
+    errors.RateLimited,
+    errors.IdentityProviderUnavailable,
+)
+
+
+def _guard(operation: dict[str, Any]) -> None:
+    """Add the guard's answers to those of the route, with their headers."""
+    for status, added in problems_of(*_GUARDED).items():
+        answer = operation["responses"].setdefault(str(status), added)
+        if answer is not added:
+            _merge(answer, added)
+    answers = operation["responses"]
+    for status in ("401", "403"):
+        answers[status]["headers"] = {"WWW-Authenticate": _header("What is missing (RFC 6750).")}
+    answers["429"]["headers"] = {"Retry-After": _header("Seconds to wait.")}
+
+
+def _merge(answer: dict[str, Any], added: dict[str, Any]) -> None:
+    titles = [*answer["description"].split("; "), *added["description"].split("; ")]
+    answer["description"] = "; ".join(dict.fromkeys(title.rstrip(".") for title in titles)) + "."
+    known = answer["content"][MEDIA_TYPE]["examples"]
+    answer["content"][MEDIA_TYPE]["examples"] = known | added["content"][MEDIA_TYPE]["examples"]
 
 
 def _response(exceptions: list[type[Exception]]) -> dict[str, Any]:
@@ -202,6 +233,8 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
         schemas.setdefault(name, schema)
     for methods in document["paths"].values():
         for operation in methods.values():
+            if "security" in operation:
+                _guard(operation)
             # FastAPI's own refusal of parameters: ours is described where there is one.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]

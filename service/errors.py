@@ -1,6 +1,11 @@
 """What the HTTP front itself can refuse.
 
 ServiceError
+├── Unauthenticated
+├── InsufficientScope
+├── RateLimited
+├── QuotaExceeded
+├── IdentityProviderUnavailable
 ├── RouteNotFound
 ├── MethodNotAllowed
 ├── BadRequest
@@ -51,6 +56,30 @@ class ServiceError(Exception):
 
     def __str__(self) -> str:
         return first_paragraph(type(self))
+
+
+class Unauthenticated(ServiceError):
+    """Send a valid API key as Authorization: Bearer; your operator has them.
+
+    The same for a key that is missing, garbled, unknown, expired or revoked: whoever guesses
+    learns nothing.
+    """
+
+
+class InsufficientScope(ServiceError):
+    """The key lacks the scope that errors names; use another key, or ask your operator for one."""
+
+
+class RateLimited(ServiceError):
+    """Too many requests; wait the seconds that the Retry-After header says and send it again."""
+
+
+class QuotaExceeded(ServiceError):
+    """Your tenant may send no more jobs now; try again after the seconds in Retry-After."""
+
+
+class IdentityProviderUnavailable(ServiceError):
+    """The identity provider's keys cannot be fetched; try again later, or use an API key."""
 
 
 class RouteNotFound(ServiceError):

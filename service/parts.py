@@ -15,6 +15,7 @@ from registry.blobs import BlobStore
 from registry.database import Database
 from registry.settings import Settings
 from service.broker import Broker
+from service.guard import Guard
 from service.metrics import Measures
 
 
@@ -31,6 +32,7 @@ class Parts:
     blobs: BlobStore
     broker: Broker
     measures: Measures
+    guard: Guard
     submissions: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(1, os.cpu_count() or 1))
     )

@@ -46,6 +46,13 @@ _UNAVAILABLE: Final = Kind(
 
 #: Subclasses inherit the line of the nearest class above them.
 TABLE: Final[dict[type[Exception], Kind]] = {
+    errors.Unauthenticated: Kind("unauthenticated", 401, "Not authenticated"),
+    errors.InsufficientScope: Kind("insufficient-scope", 403, "Insufficient scope"),
+    errors.RateLimited: Kind("rate-limited", 429, "Too many requests", retryable=True),
+    errors.QuotaExceeded: Kind("quota-exceeded", 429, "Quota exceeded", retryable=True),
+    errors.IdentityProviderUnavailable: Kind(
+        "identity-provider-unavailable", 503, "Identity provider does not answer", retryable=True
+    ),
     errors.RouteNotFound: Kind("not-found", 404, "Not found"),
     errors.MethodNotAllowed: Kind("method-not-allowed", 405, "Method not allowed"),
     errors.BadRequest: Kind("bad-request", 400, "Bad request"),

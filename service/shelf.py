@@ -63,6 +63,6 @@ def list_versions(parts: PartsOf, _: Reader, model_id: ModelId) -> Response:
     summary="Every unlearning method",
     responses=documentation.problems_of(),
 )
-async def list_methods() -> list[MethodView]:
+async def list_methods(_: Reader) -> list[MethodView]:
     """The methods, the families each supports, and the JSON schema of its parameters."""
     return methods.catalog()

@@ -17,7 +17,7 @@ from api_schemas.deadlines import statutory_deadline
 from api_schemas.jobs import JobView
 from api_schemas.problems import FieldProblem
 from api_schemas.requests import UnlearnRequest
-from registry import idempotency, jobs, models
+from registry import idempotency, jobs, models, quotas
 from registry.blobs import BlobStore
 from registry.errors import IdempotencyConflict, ModelNotFound
 from registry.jobs.record import Job
@@ -67,6 +67,7 @@ def idempotency_key(header: str | None) -> str | None:
         errors.UnsupportedMethod,
         errors.InvalidSamples,
         IdempotencyConflict,
+        errors.QuotaExceeded,
         errors.StorageUnavailable,
     ),
     openapi_extra=documentation.unlearn_body(),
@@ -104,6 +105,7 @@ def _unlearn(
         if job is not None:
             return _answer(job)
         method = _method_for(session, submitted.request)
+        _check_quota(session, caller)
     return _answer(_accept(parts, caller, submitted, method, known))
 
 
@@ -112,6 +114,13 @@ def _made_before(session: Session, caller: Caller, key: idempotency.Key | None) 
         return None
     job_id = idempotency.lookup(session, tenant=caller.tenant, principal=caller.principal, key=key)
     return None if job_id is None else jobs.get(session, job_id, caller.tenant)
+
+
+def _check_quota(session: Session, caller: Caller) -> None:
+    """Raises ``QuotaExceeded``."""
+    seconds = quotas.wait_seconds(session, caller.tenant, now=now())
+    if seconds is not None:
+        raise errors.QuotaExceeded(headers={"retry-after": str(seconds)})
 
 
 def _method_for(session: Session, request: UnlearnRequest) -> methods.Method:
@@ -152,6 +161,11 @@ def _accept(
     received_at = now()
     # If this fails the blobs stay behind: named by content, they serve the next attempt.
     with parts.database.transaction() as session:
+        # Again: meanwhile others may have used the quota up, or this very request have come twice.
+        job = _made_before(session, caller, key)
+        if job is not None:
+            return job
+        _check_quota(session, caller)
         return jobs.accept(
             session,
             request,

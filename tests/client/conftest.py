@@ -28,5 +28,5 @@ def front(server: Live) -> World:
 
 @pytest.fixture
 def service(server: Live) -> Iterator[Client]:
-    with Client(server.url, timeout=20) as made:
+    with Client(server.url, timeout=20, api_key=server.key) as made:
         yield made

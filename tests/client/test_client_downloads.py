@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from broken_wire import FaultyWire, passes, refused
-from front_world import World, sha256
+from front_world import World, bearer, sha256
 from live_front import Live
 
 from client import Client, DigestError, ProblemError, ServiceUnreachable, exchange
@@ -67,7 +67,7 @@ def test_a_broken_download_goes_on_where_it_broke_off(
     wire = FaultyWire(passes)
     # More breaks than pauses: each bit of progress starts the count anew.
     wire._faults += [wire.breaks_after(30) for _ in range(5)]
-    with Client(server.url, transport=wire) as service:
+    with Client(server.url, api_key=server.key, transport=wire) as service:
         path = service.download_weights(job.patch_id, tmp_path / "weights")
     assert path.read_bytes() == server.world.expected_weights(1)
     ranges = [request.headers.get("range") for request in wire.requests[1:]]
@@ -83,7 +83,7 @@ def test_a_download_goes_on_in_a_later_call(
     assert job.patch_id is not None
     wire = FaultyWire(passes)
     wire._faults.append(wire.breaks_after(40))
-    with Client(server.url, transport=wire) as service:
+    with Client(server.url, api_key=server.key, transport=wire) as service:
         with pytest.raises(ServiceUnreachable):
             service.download_weights(job.patch_id, tmp_path / "weights")
         assert not (tmp_path / "weights").exists()
@@ -101,7 +101,7 @@ def test_a_part_of_other_weights_is_not_continued(
     assert second.patch_id is not None
     wire = FaultyWire(passes)
     wire._faults.append(wire.breaks_after(40))
-    with Client(server.url, transport=wire) as service:
+    with Client(server.url, api_key=server.key, transport=wire) as service:
         with pytest.raises(ServiceUnreachable):
             service.download_weights(first.patch_id, tmp_path / "weights")
         service.download_weights(second.patch_id, tmp_path / "weights")
@@ -114,9 +114,11 @@ def test_a_part_that_is_complete_needs_no_more(
     job = server.world.finished()
     assert job.patch_id is not None
     expected = server.world.expected_weights(1)
-    etag = httpx.head(f"{server.url}/patches/{job.patch_id}/weights").headers["etag"]
+    etag = httpx.head(
+        f"{server.url}/patches/{job.patch_id}/weights", headers=bearer(server.key)
+    ).headers["etag"]
     (tmp_path / f".weights.{etag.strip(chr(34))[:16]}.part").write_bytes(expected)
-    with Client(server.url) as service:
+    with Client(server.url, api_key=server.key) as service:
         service.download_weights(job.patch_id, tmp_path / "weights")
     assert (tmp_path / "weights").read_bytes() == expected
 
@@ -134,7 +136,7 @@ def test_a_service_that_stays_away_is_told_after_the_retries(
     monkeypatch.setattr(exchange, "PAUSES_SECONDS", (0.0, 0.0))
     wire = FaultyWire(*[refused] * 9)
     with (
-        Client(server.url, transport=wire) as service,
+        Client(server.url, api_key=server.key, transport=wire) as service,
         pytest.raises(ServiceUnreachable, match=r"127\.0\.0\.1"),
     ):
         service.download_weights("pat_" + "0" * 32, tmp_path / "out")

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from broken_wire import FaultyWire, passes, refused, unavailable
-from front_world import pictures, unlearn_request
+from front_world import bearer, pictures, unlearn_request
 from live_front import Live, free_port, start
 
 from api_schemas.jobs import JobStatus, JobView
@@ -25,7 +25,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_lost_answer_makes_no_second_job(server: Live) -> None:
     wire = FaultyWire(refused)
     wire._faults += [wire.answer_lost, unavailable]
-    with Client(server.url, transport=wire) as service:
+    with Client(server.url, api_key=server.key, transport=wire) as service:
         job = service.submit(unlearn_request(), pictures(3))
     assert server.world.stored()["jobs"] == 1
     assert server.world.job(job.id).status is JobStatus.QUEUED
@@ -37,7 +37,7 @@ def test_without_the_key_there_would_be_two_jobs(server: Live) -> None:
     """The negative control of the test above: the wire does deliver what it then loses."""
     wire = FaultyWire()
     wire._faults += [wire.answer_lost, passes]
-    with httpx.Client(base_url=server.url, transport=wire) as http:
+    with httpx.Client(base_url=server.url, transport=wire, headers=bearer(server.key)) as http:
         files = [("samples", (str(n), data)) for n, data in enumerate(pictures(3))]
         body = {"request": unlearn_request().model_dump_json()}
         with pytest.raises(httpx.ReadError):
@@ -49,7 +49,10 @@ def test_without_the_key_there_would_be_two_jobs(server: Live) -> None:
 def test_retries_end(server: Live) -> None:
     for fault, error in ((refused, ServiceUnreachable), (unavailable, ProblemError)):
         wire = FaultyWire(*[fault] * 10)
-        with Client(server.url, transport=wire) as service, pytest.raises(error):
+        with (
+            Client(server.url, api_key=server.key, transport=wire) as service,
+            pytest.raises(error),
+        ):
             service.submit(unlearn_request(), pictures(3))
         assert len(wire.requests) == 4
     assert server.world.stored()["jobs"] == 0
@@ -57,7 +60,10 @@ def test_retries_end(server: Live) -> None:
 
 def test_refusals_are_not_retried(server: Live) -> None:
     wire = FaultyWire()
-    with Client(server.url, transport=wire) as service, pytest.raises(ProblemError):
+    with (
+        Client(server.url, api_key=server.key, transport=wire) as service,
+        pytest.raises(ProblemError),
+    ):
         service.submit(unlearn_request(), [])
     assert len(wire.requests) == 1
 
@@ -98,7 +104,7 @@ def test_wait_tells_every_change_and_ends_with_the_job(server: Live) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    with Client(server.url) as service:
+    with Client(server.url, api_key=server.key) as service:
         done = service.wait(job_id, keep, timeout=30)
     worker.join()
     assert done.status is JobStatus.SUCCEEDED
@@ -112,11 +118,11 @@ def test_wait_tells_every_change_and_ends_with_the_job(server: Live) -> None:
 def test_wait_ends_in_time_with_what_it_saw(server: Live) -> None:
     job_id = server.world.accept()
     started = time.monotonic()
-    with Client(server.url) as service, pytest.raises(WaitTimeout) as caught:
+    with Client(server.url, api_key=server.key) as service, pytest.raises(WaitTimeout) as caught:
         service.wait(job_id, timeout=0.7)
     assert 0.7 <= time.monotonic() - started < 5
     assert (caught.value.job.id, caught.value.timeout) == (job_id, 0.7)
-    with Client(server.url) as service:
+    with Client(server.url, api_key=server.key) as service:
         assert service.wait(server.world.finished().id, timeout=0).status is JobStatus.SUCCEEDED
 
 
@@ -136,7 +142,7 @@ def test_wait_survives_a_restart_of_the_service(tmp_path: Path) -> None:
     operator = threading.Thread(target=restart)
     operator.start()
     try:
-        with Client(first.url) as service:
+        with Client(first.url, api_key=first.key) as service:
             assert service.wait(job_id, timeout=60).status is JobStatus.SUCCEEDED
     finally:
         operator.join()
@@ -155,14 +161,14 @@ def test_wait_gives_up_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_wait_does_not_wait_for_a_job_that_does_not_exist(server: Live) -> None:
-    with Client(server.url) as service, pytest.raises(ProblemError) as caught:
+    with Client(server.url, api_key=server.key) as service, pytest.raises(ProblemError) as caught:
         service.wait("job_" + "0" * 32)
     assert caught.value.problem.type == "/problems/job-not-found"
 
 
 def test_a_long_poll_outlasts_the_timeout_of_the_client(server: Live) -> None:
     job_id = server.world.accept()
-    with Client(server.url, timeout=0.5) as service:
+    with Client(server.url, api_key=server.key, timeout=0.5) as service:
         started = time.monotonic()
         assert service.job(job_id, wait_seconds=1.2).status is JobStatus.QUEUED
         assert time.monotonic() - started >= 1.2

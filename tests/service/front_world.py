@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import func, select
 
+from api_schemas.access import Scope
 from api_schemas.concepts import Target
 from api_schemas.families import Family
 from api_schemas.jobs import JobError, JobStatus, Outcome
@@ -26,18 +27,20 @@ from api_schemas.patches import BaseModelRef, PatchManifest, Provenance, TensorE
 from api_schemas.reports import Cost, DataRoles, Gate, Measurement, Preflight, Report, Verdict
 from api_schemas.requests import UnlearnRequest
 from api_schemas.shelf import ModelRecord, RetainSet
+from api_schemas.tenants import DEFAULT_TENANT
 from patches import container, digests, folder
-from registry import ids, jobs, models
+from registry import ids, jobs, keys, models, tenants
 from registry.jobs import Job
 from registry.patches import NewPatch
 from registry.settings import Settings
 from registry.tables import AuditRow, IdempotencyRow, JobRow, OutboxRow
-from service.access import PRINCIPAL, TENANT
 from service.app import create_app
 from service.broker import Broker, MemoryBroker
 from service.parts import Parts, now
 
 MODEL = "reference-clip"
+TENANT = DEFAULT_TENANT
+PRINCIPAL = "key:tester"
 #: In no other text of the project, so that finding it anywhere means that it leaked.
 SECRET_NAME = "Quillon Vexmere"
 SHAPE = (4, 6)
@@ -58,9 +61,29 @@ class World:
         with self.parts.database.transaction() as session:
             rows = {
                 row.__tablename__: session.scalar(select(func.count()).select_from(row)) or 0
-                for row in (JobRow, OutboxRow, IdempotencyRow, AuditRow)
+                for row in (JobRow, OutboxRow, IdempotencyRow)
             }
+            # Those of keys and tenants are not of any request.
+            by_requests = AuditRow.object_type.not_in(["key", "tenant"])
+            rows["audit"] = session.scalar(select(func.count()).where(by_requests)) or 0
         return rows | {"blobs": len(list(self.parts.blobs.digests()))}
+
+    def new_key(self, *scopes: Scope, tenant: str = TENANT, **changes: Any) -> str:
+        """The text of a new key with these scopes."""
+        wanted = {"name": "test", "expires_at": None} | changes
+        with self.parts.database.transaction() as session:
+            tenants.ensure(session, tenant, actor="operator", now=now())
+            return keys.create(
+                session, tenant=tenant, scopes=scopes, actor="operator", now=now(), **wanted
+            ).text
+
+    @property
+    def key(self) -> str:
+        """A key with every scope; the same for every world on this folder, as for a client."""
+        kept = self.root / "test-key"
+        if not kept.exists():
+            kept.write_text(self.new_key(*Scope))
+        return kept.read_text()
 
     def job(self, job_id: str) -> Job:
         with self.parts.database.transaction() as session:
@@ -194,7 +217,13 @@ def world(root: Path, *, broker: Broker | None = None, **settings: Any):
     with TestClient(made.app, raise_server_exceptions=False) as http:
         made.http = http
         register(made)
+        http.headers |= bearer(made.key)
         yield made
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that presents this key."""
+    return {"Authorization": f"Bearer {key}"}
 
 
 def make_world(root: Path, *, broker: Broker | None = None, **settings: Any) -> World:

@@ -28,6 +28,10 @@ class Live:
     thread: threading.Thread
 
     @property
+    def key(self) -> str:
+        return self.world.key
+
+    @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 

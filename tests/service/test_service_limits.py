@@ -44,7 +44,7 @@ class Feed:
             "path": "/unlearn",
             "raw_path": b"/unlearn",
             "query_string": b"",
-            "headers": headers,
+            "headers": [*headers, (b"authorization", b"Bearer " + made.key.encode())],
             "server": ("test", 80),
             "client": ("test", 1),
         }
@@ -105,6 +105,7 @@ def test_a_body_at_the_limit_is_taken(tmp_path: Path) -> None:
     for limit, status in ((size, 202), (size - 1, 413)):
         with world(tmp_path / str(limit), max_body_bytes=limit) as made:
             assert made.http is not None
+            request.headers["authorization"] = made.http.headers["authorization"]
             assert made.http.send(request).status_code == status
 
 
@@ -128,7 +129,7 @@ def server(tmp_path: Path) -> Iterator[Live]:
 def test_a_real_server_stops_reading_and_hangs_up(server: Live) -> None:
     head = (
         b"POST /unlearn HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n"
+        b"Authorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n" % server.key.encode()
     )
     with socket.create_connection((server.host, server.port), timeout=10) as client:
         client.sendall(head)

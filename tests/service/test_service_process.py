@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from front_world import World, make_world, register
+from front_world import World, bearer, make_world, register
 from live_front import free_port
 
 from patches import container
@@ -49,6 +49,10 @@ class Running:
     cpu_seconds: float
     frameworks: float  # CPU seconds that importing them cost just before
     log: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(self.world.key)
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -126,7 +130,8 @@ def test_the_process_is_soon_there_small_and_holds_no_torch(
     job = running.world.finished()
     before = running.process.memory_info().rss
     size = 0
-    with httpx.stream("GET", f"{running.url}/patches/{job.patch_id}/weights") as answer:
+    address = f"{running.url}/patches/{job.patch_id}/weights"
+    with httpx.stream("GET", address, headers=running.headers) as answer:
         for chunk in answer.iter_raw():
             size += len(chunk)
     after = running.process.memory_info().rss
@@ -171,12 +176,11 @@ def python(code: str) -> str:
 
 
 def test_callers_who_leave_are_no_errors(running: Running) -> None:
-    head = (
-        b"POST /unlearn HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Content-Length: 1000\r\n\r\n{"
-    )
+    rest = b"HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n" % running.world.key.encode()
+    body = b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
     job_id = running.world.accept()
-    for request in (head, b"GET /jobs/%s?wait=30 HTTP/1.1\r\nHost: x\r\n\r\n" % job_id.encode()):
+    poll = b"GET /jobs/%s?wait=30 %s\r\n" % (job_id.encode(), rest)
+    for request in (b"POST /unlearn %s%s" % (rest, body), poll):
         with socket.create_connection(("127.0.0.1", httpx.URL(running.url).port)) as client:
             client.sendall(request)
             time.sleep(0.5)
@@ -192,7 +196,9 @@ def test_a_signal_ends_the_process_soon_even_while_clients_wait(running: Running
     found: list[httpx.Response] = []
 
     def wait() -> None:
-        found.append(httpx.get(f"{running.url}/jobs/{job_id}?wait=60", timeout=70))
+        found.append(
+            httpx.get(f"{running.url}/jobs/{job_id}?wait=60", headers=running.headers, timeout=70)
+        )
 
     waiting = threading.Thread(target=wait)
     waiting.start()
