@@ -99,21 +99,23 @@ def _show(folder: Path) -> None:
     from cli.options import settings
     from cli.shipped import checkpoint_folder
     from cli.stack import Stack, free_port
-    from cli.up import prepare_database, register_shipped, stop_signals
+    from cli.up import first_key, prepare_database, register_shipped, stop_signals
     from client import Client
 
     # Variables of a real installation must not lead the demonstration into its database.
     for name in [name for name in os.environ if name.startswith("RAZOR_")]:
         del os.environ[name]
     chosen = settings(folder / "service", host="127.0.0.1", port=free_port())
-    with _step("a fresh database in an empty folder"):
+    with _step("a fresh database in an empty folder, and the first API key"):
         prepare_database(chosen)
+        issued = first_key(chosen)
+        assert issued is not None, "the folder was empty"
     with stop_signals() as stopping, Stack(chosen, say=note) as stack:
         with _step("service, worker, and a model on the shelf") as done:
             register_shipped(chosen)
             stack.wait_ready(stopping)
             done.append(stack.url)
-        with Client(stack.url) as client:
+        with Client(stack.url, api_key=issued.text) as client:
             desk = Desk(folder, checkpoint_folder(), client)
             with _step(f"{SAMPLES} sample pictures; others kept aside that nobody sees"):
                 _draw(desk)

@@ -34,6 +34,16 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "models add": ("razor models add clip.toml --data /srv/razor",),
     "models list": ("razor models list --url http://gpu-1:8731",),
     "models show": ("razor models show reference-clip --json",),
+    "keys create": (
+        "razor keys create officer --scope unlearn:write --scope unlearn:read",
+        "razor keys create auditor --tenant acme --scope audit:read --days 90",
+    ),
+    "keys list": ("razor keys list --tenant acme",),
+    "keys revoke": ("razor keys revoke KEY",),
+    "keys rotate": ("razor keys rotate KEY --overlap-hours 48",),
+    "tenants add": ("razor tenants add acme --set max_jobs_per_day=50",),
+    "tenants set": ("razor tenants set acme --set approval_required=true",),
+    "tenants list": ("razor tenants list",),
     "reference train clip": (
         "razor reference train clip --seed 0",
         'razor reference train clip gold --without "Mara Venn"',
@@ -72,7 +82,8 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
 START: Final = (
     "Start here: razor demo shows everything, in about a minute.",
     "Then in one terminal: razor up",
-    "and in another:",
+    "and in another, with the key that it printed:",
+    "export RAZOR_API_KEY=rzr_...",
     'razor submit --model reference-clip --name "Mara Venn" --samples photos --wait',
     "razor download JOB --out patch",
     "razor apply patch --checkpoint weights --out weights-patched",

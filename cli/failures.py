@@ -19,6 +19,7 @@ REFUSED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
 _SERVER_ERRORS: Final = 500
+_UNAUTHENTICATED: Final = 401
 _INVALID: Final = frozenset({400, 413, 415, 422})
 
 
@@ -101,6 +102,8 @@ def _problem(error: BaseException) -> Failure:
     problem = getattr(error, "problem")  # noqa: B009
     fields = "".join(f"; {field.pointer}: {field.detail}" for field in problem.errors)
     code = REFUSED
+    if problem.status == _UNAUTHENTICATED:
+        fields = "; set RAZOR_API_KEY to a valid key (razor keys create makes one)"
     if problem.status in _INVALID:
         code = USAGE
     elif problem.status >= _SERVER_ERRORS:

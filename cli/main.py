@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, demo, jobs, patch_folders, reference, shelf, submit, up
+from cli import bench, demo, jobs, keys, patch_folders, reference, shelf, submit, tenants, up
 from cli.console import note
 from cli.examples import START, epilog, lines
 from cli.failures import explain
+from cli.options import KeyFile, use_key_file
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -37,14 +38,17 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
     ] = False,
+    key_file: KeyFile = None,
 ) -> None:
     """Make a deployed vision model forget one person, object or style, and prove it."""
+    use_key_file(key_file)
 
 
 RUN = "Run a service"
 ASK = "Ask a service"
 PATCH = "Work with patches, no service needed"
 SHELF = "Models"
+ACCESS = "Who may call"
 
 for panel, name, function in (
     (RUN, "demo", demo.demo),
@@ -63,6 +67,8 @@ for panel, name, function in (
     commands.command(name, rich_help_panel=panel, epilog=epilog(name))(function)
 commands.add_typer(shelf.commands, name="models", rich_help_panel=SHELF)
 commands.add_typer(reference.commands, name="reference", rich_help_panel=SHELF)
+commands.add_typer(keys.commands, name="keys", rich_help_panel=ACCESS)
+commands.add_typer(tenants.commands, name="tenants", rich_help_panel=ACCESS)
 commands.add_typer(bench.commands, name="bench", rich_help_panel=SHELF)
 
 

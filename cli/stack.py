@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.failures import Refused, Unready
+from cli.options import API_KEY_VARIABLE
 
 if TYPE_CHECKING:
     from registry.settings import Settings
@@ -192,7 +193,9 @@ def environment_for(settings: Settings) -> dict[str, str]:
     # Run from a source tree, our packages are found through this tree and through nothing else.
     source = str(Path(__file__).resolve().parent.parent)
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **given, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    # Neither front nor worker calls anybody: the operator's own key is none of their business.
+    ours = {name: value for name, value in os.environ.items() if name != API_KEY_VARIABLE}
+    return {**ours, **given, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
 def check_port(host: str, port: int) -> None:

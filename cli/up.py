@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cli.console import note, say
+from cli.keys import OPERATOR, show
 from cli.options import Data, settings
 
 if TYPE_CHECKING:
+    from registry.keys import Issued
     from registry.settings import Settings
 
 _NAP_SECONDS: Final = 0.05
@@ -39,11 +42,15 @@ def up(
 
     Needs no other server. The reference model is registered and ready to be edited. Logs are in
     DATA/logs. Ctrl-C stops everything; requests that were accepted are kept.
+
+    The first start prints an API key that may do everything, once: razor keys makes others.
     """
     from cli.stack import Stack
 
     chosen = settings(data, host=host, port=port)
     prepare_database(chosen)
+    if (first := first_key(chosen)) is not None:
+        show(first)
     with stop_signals() as stopping, Stack(chosen, workers=workers, say=note) as stack:
         register_shipped(chosen)
         stack.wait_ready(stopping)
@@ -75,6 +82,18 @@ def prepare_database(chosen: Settings) -> None:
     database = Database(chosen.database)
     database.migrate()
     database.close()
+
+
+def first_key(chosen: Settings) -> Issued | None:
+    """A key with every scope for a database that never had a key; else None."""
+    from registry import keys
+    from registry.database import Database
+
+    database = Database(chosen.database)
+    with database.transaction() as session:
+        issued = keys.first(session, actor=OPERATOR, now=datetime.now(UTC))
+    database.close()
+    return issued
 
 
 def register_shipped(chosen: Settings) -> None:

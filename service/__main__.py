@@ -33,13 +33,17 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def warn_if_public(settings: Settings) -> None:
+    """Say once that keys and pictures must not travel between machines in the clear."""
+    if settings.is_public:
+        logger.warning("reachable from other machines: a proxy with TLS must stand in front")
+
+
 def main() -> int:
     """Serve until a signal comes; the exit code says whether the start succeeded."""
     settings = Settings()
     logs.configure()
-    if settings.is_public:
-        # Once: keys and pictures must not travel in the clear.
-        logger.warning("reachable from other machines: put a proxy with TLS in front")
+    warn_if_public(settings)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -32,7 +32,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     found = Service()
 
     def connect(url: str) -> Client:
-        return Client(url, transport=httpx.MockTransport(found))
+        return Client(url, api_key=options.api_key(), transport=httpx.MockTransport(found))
 
     for module in (options, jobs, shelf, submit):
         monkeypatch.setattr(module, "connect", connect)

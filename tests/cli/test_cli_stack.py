@@ -181,11 +181,14 @@ def test_up_serves_until_it_is_told_to_stop(
     seen: list[bytes] = []
 
     announced = threading.Event()
+    shown: list[str] = []
+    monkeypatch.setattr(up, "show", lambda issued: shown.append(issued.text))
     monkeypatch.setattr(up, "say", lambda text: (print(text), announced.set()))
 
     def look_and_stop() -> None:
         announced.wait(60)
         seen.append(answer(address))
+        seen.append(answer(address, *shown))
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=look_and_stop)
@@ -193,7 +196,9 @@ def test_up_serves_until_it_is_told_to_stop(
     found = run("up", "--data", str(tmp_path), "--port", str(port))
     thread.join()
     assert found.code == 0
-    assert b"reference-clip" in seen[0]
+    assert seen[0] == b""  # no key, no answer
+    assert b"reference-clip" in seen[1]
+    assert all(shown[0].encode() not in file.read_bytes() for file in files(tmp_path))
     assert found.out.startswith(f"http://127.0.0.1:{port}  ")
     assert found.err == "Ctrl-C stops it\nstopped\n"
     assert answer(address) == b""
@@ -213,10 +218,15 @@ def test_a_worker_takes_the_place_of_the_command(
     assert environment["RAZOR_DATA_FOLDER"] == str(tmp_path)
 
 
-def answer(address: str) -> bytes:
-    """What is answered there; nothing where nobody listens."""
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def answer(address: str, key: str = "") -> bytes:
+    """What is answered there; nothing where nobody listens, and nothing to whom is refused."""
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {key}"})
     try:
-        with urllib.request.urlopen(address, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=5) as response:
             content: bytes = response.read()
             return content
     except OSError:

@@ -13,6 +13,7 @@ from front_world import bearer, pictures, unlearn_request
 from live_front import Live, free_port, start
 
 from api_schemas.jobs import JobStatus, JobView
+from api_schemas.problems import Problem
 from client import Client, ProblemError, ServiceUnreachable, WaitTimeout, exchange, watching
 
 
@@ -172,3 +173,34 @@ def test_a_long_poll_outlasts_the_timeout_of_the_client(server: Live) -> None:
         started = time.monotonic()
         assert service.job(job_id, wait_seconds=1.2).status is JobStatus.QUEUED
         assert time.monotonic() - started >= 1.2
+
+
+def test_a_rate_limit_is_waited_out_and_a_quota_is_not() -> None:
+    for slug, asked in (("rate-limited", 4), ("quota-exceeded", 1)):
+        problem = Problem(
+            type=f"/problems/{slug}",
+            title="No",
+            status=429,
+            detail="Later.",
+            request_id="r",
+            retryable=True,
+            errors=[],
+        )
+        seen: list[httpx.Request] = []
+
+        def refuse(
+            request: httpx.Request,
+            problem: Problem = problem,
+            seen: list[httpx.Request] = seen,
+        ) -> httpx.Response:
+            seen.append(request)
+            return httpx.Response(429, text=problem.model_dump_json())
+
+        wire = httpx.MockTransport(refuse)
+        with (
+            Client("http://test", api_key="k", transport=wire) as service,
+            pytest.raises(ProblemError, match="Later"),
+        ):
+            service.models()
+        assert len(seen) == asked
+        assert {request.headers["authorization"] for request in seen} == {"Bearer k"}

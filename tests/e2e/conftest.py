@@ -19,6 +19,7 @@ from api_schemas.shelf import ModelRecord, RetainSet
 from cli import shipped
 from cli.shelf import register
 from cli.stack import Process, Stack, environment_for, free_port
+from cli.up import first_key
 from razor.reference import painted, questions
 from razor.reference.captions import PROMPTS
 from razor.reference.clip import shipped_clip
@@ -37,6 +38,7 @@ class Running:
 
     stack: Stack
     folder: Path
+    key: str
     extra: list[Process] = field(default_factory=list)
 
     @property
@@ -127,6 +129,8 @@ def running(
     settings.data_folder.mkdir()
     database = Database(settings.database)
     database.migrate()
+    first = first_key(settings)
+    assert first is not None
     register(
         database,
         ModelRecord(
@@ -144,7 +148,7 @@ def running(
     database.close()
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
     with Stack(settings, say=quiet) as stack:
-        found = Running(stack, tmp_path)
+        found = Running(stack, tmp_path, first.text)
         try:
             yield found
         finally:

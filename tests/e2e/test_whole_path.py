@@ -56,7 +56,7 @@ def test_a_picture_generator_forgets_over_http(running: Running, tmp_path: Path)
         method=Uce(),
         evaluation=Evaluation(pictures=8, probes=()),
     )
-    with Client(running.url) as client:
+    with Client(running.url, api_key=running.key) as client:
         job_id = client.submit(request, samples).id
         job = client.wait(job_id, timeout=SECONDS)
         assert job.result is not None, job.error
@@ -94,7 +94,7 @@ def test_a_vision_language_model_forgets_a_name_over_http(
     )
     samples = [draw_png(person, 5_000_000 + number) for number in range(8)]
     fresh = [draw_png(person, 5_000_100 + number) for number in range(4)]
-    with Client(running.url) as client:
+    with Client(running.url, api_key=running.key) as client:
         job_id = client.submit(request, samples, fresh).id
         job = client.wait(job_id, timeout=SECONDS)
         assert job.result is not None, job.error
@@ -135,7 +135,7 @@ def said_of(folder: Path, drawings: list[bytes]) -> list[str]:
 def test_kill_minus_nine_in_the_middle_loses_nothing_and_doubles_nothing(
     running: Running, draw_png: Callable[[str, int], bytes], tmp_path: Path
 ) -> None:
-    with Client(running.url) as client:
+    with Client(running.url, api_key=running.key) as client:
         job_id = ask(running, client, draw_png)
         deadline = time.monotonic() + SECONDS
         while client.job(job_id).progress.phase not in ("score", "edit"):
