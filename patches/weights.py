@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from patches import tars
 from patches.errors import NotACheckpoint
 from patches.paths import regular_files
-from patches.segments import FileRange, Joined, Literal, Part
+from patches.segments import FileRange, Joined, Part
 from patches.splice import PatchedFile, PatchSource, check_files
 
 WEIGHTS_SUFFIX: Final = ".safetensors"
-_MODE: Final = 0o644
 
 
 class PatchedFolder(Joined):
@@ -29,18 +28,14 @@ class PatchedFolder(Joined):
     def __init__(self, checkpoint: Path, patches: Sequence[PatchSource]) -> None:
         self.name = "weights.tar"
         edited = set(check_files(checkpoint, patches))
-        parts: list[Part] = []
+        files: list[tuple[str, Part]] = []
         for name, path in regular_files(checkpoint):
-            body: Part
             if name in edited:
-                body = PatchedFile(path, patches, name=name)
+                files.append((name, PatchedFile(path, patches, name=name)))
             else:
-                body = FileRange(path, 0, path.stat().st_size)
-            parts += [Literal(_tar_header(name, body.size)), body]
-            parts.append(Literal(bytes(-body.size % tarfile.BLOCKSIZE)))
-        written = sum(part.size for part in parts) + 2 * tarfile.BLOCKSIZE
-        parts.append(Literal(bytes(2 * tarfile.BLOCKSIZE + -written % tarfile.RECORDSIZE)))
-        super().__init__(parts)
+                files.append((name, FileRange(path, 0, path.stat().st_size)))
+        body = tars.members(files)
+        super().__init__([body, tars.end(body.size)])
 
 
 class PatchedWeights(PatchedFile):
@@ -68,9 +63,3 @@ def patched_weights(checkpoint: Path, patches: Sequence[PatchSource]) -> Weights
     ((name, path),) = weights
     return PatchedWeights(path, patches, name=name)
 
-
-def _tar_header(name: str, size: int) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size = size
-    member.mode = _MODE
-    return member.tobuf(format=tarfile.PAX_FORMAT)

@@ -16,6 +16,8 @@ RegistryError
 ├── TenantExists
 ├── KeyNotFound
 ├── KeyEnded
+├── LineNotFound
+├── TreeSizeInvalid
 ├── BlobMissing
 └── InvalidDigest
 
@@ -160,6 +162,22 @@ class KeyEnded(RegistryError):
     def __init__(self, key_id: str) -> None:
         super().__init__(key_id)
         self.key_id = key_id
+
+
+class LineNotFound(RegistryError):
+    """There is no such line in the audit log; GET /audit lists those of your tenant."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+class TreeSizeInvalid(RegistryError):
+    """The log has no tree of that size; take sizes from checkpoints, the smaller one first."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
 
 
 class BlobMissing(RegistryError):

@@ -56,6 +56,7 @@ def add(
     _add_version(session, record.id, number=0, patch_id=None, job_id=None, now=now)
     audit.append(
         session,
+        tenant=None,
         actor=principal,
         action="model.added",
         object_type="model",

@@ -200,7 +200,7 @@ class VersionRow(Base):
 
 
 class AuditRow(Base):
-    """One line of the audit log."""
+    """One line of the audit log. The database lets nobody change or delete one (triggers)."""
 
     __tablename__ = "audit"
 
@@ -211,9 +211,16 @@ class AuditRow(Base):
     object_type: Mapped[str] = mapped_column(Label)
     object_id: Mapped[str] = mapped_column(Label)
     details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # None for the operator's own lines, which no tenant sees.
+    tenant: Mapped[str | None] = mapped_column(Label)
+    # Ids may have gaps; the tree's leaves have none.
+    leaf_index: Mapped[int] = mapped_column(BigInteger)
+    leaf_hash: Mapped[str] = mapped_column(Sha256)
 
     __table_args__ = (
+        UniqueConstraint("leaf_index"),
         Index("ix_audit_object_id_id", "object_id", "id"),
+        Index("ix_audit_tenant_leaf_index", "tenant", "leaf_index"),
         {"sqlite_autoincrement": True},
     )
 
@@ -244,3 +251,23 @@ class KeyRow(Base):
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AuditNodeRow(Base):
+    """The hash of a complete subtree of the log, from level 1 up; never changed either."""
+
+    __tablename__ = "audit_nodes"
+
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hash: Mapped[str] = mapped_column(Sha256)
+
+
+class EvidenceRow(Base):
+    """A job's evidence, made once: ``sha256`` names the blob with all files but the patch."""
+
+    __tablename__ = "evidence"
+
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(Sha256)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)

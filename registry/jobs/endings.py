@@ -64,6 +64,7 @@ def finish(
     job = record.get(session, job_id)
     audit.append(
         session,
+        tenant=job.tenant,
         actor=f"worker:{owner}",
         action=f"job.{status.value}",
         object_type="job",

@@ -68,15 +68,22 @@ def accept(
         )
     )
     outbox.enqueue(session, [job_id], now)
-    _note_acceptance(session, job_id, request, principal=principal, now=now)
+    _note_acceptance(session, job_id, request, tenant=tenant, principal=principal, now=now)
     return record.get(session, job_id)
 
 
 def _note_acceptance(
-    session: Session, job_id: str, request: UnlearnRequest, *, principal: str, now: datetime
+    session: Session,
+    job_id: str,
+    request: UnlearnRequest,
+    *,
+    tenant: str,
+    principal: str,
+    now: datetime,
 ) -> None:
     audit.append(
         session,
+        tenant=tenant,
         actor=principal,
         action="job.accepted",
         object_type="job",
@@ -101,7 +108,8 @@ def cancel(
     reaper) answers; one that is ``canceling`` or ``canceled`` is left as it is. Raises
     ``JobNotFound``, also for another tenant's job; ``JobFinished``.
     """
-    status = record.lock(session, job_id, tenant).status
+    row = record.lock(session, job_id, tenant)
+    status, owner = row.status, row.tenant
     if status in {JobStatus.CANCELING, JobStatus.CANCELED}:
         return record.get(session, job_id)
     if status.is_final:
@@ -121,6 +129,7 @@ def cancel(
         move(session, job_id, status, JobStatus.CANCELING)
     audit.append(
         session,
+        tenant=owner,
         actor=principal,
         action=action,
         object_type="job",

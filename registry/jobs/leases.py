@@ -122,6 +122,7 @@ def _take(
     job = record.get(session, job_id)
     audit.append(
         session,
+        tenant=job.tenant,
         actor=f"worker:{worker}",
         action="job.claimed",
         object_type="job",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,7 +52,7 @@ def reap(session: Session, *, max_attempts: int, now: datetime) -> Reaped:
     outbox.enqueue(session, reaped.requeued, now)
     for row in rows:
         wake_next(session, row.model_id, now)
-    _note(session, reaped, now)
+    _note(session, reaped, {row.id: row.tenant for row in rows}, now)
     return reaped
 
 
@@ -72,7 +73,7 @@ def _release(
         reaped.requeued.append(row.id)
 
 
-def _note(session: Session, reaped: Reaped, now: datetime) -> None:
+def _note(session: Session, reaped: Reaped, tenants: Mapping[str, str], now: datetime) -> None:
     for action, job_ids in (
         ("job.requeued", reaped.requeued),
         ("job.failed", reaped.dead_lettered),
@@ -81,6 +82,7 @@ def _note(session: Session, reaped: Reaped, now: datetime) -> None:
         for job_id in job_ids:
             audit.append(
                 session,
+                tenant=tenants[job_id],
                 actor="reaper",
                 action=action,
                 object_type="job",

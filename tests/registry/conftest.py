@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, delete, make_url, text
+from registry_examples import clear
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from registry.database import Database
-from registry.tables import Base
 
 POSTGRES = os.environ.get(
     "RAZOR_TEST_POSTGRES_URL", "postgresql+psycopg://root@127.0.0.1:5432/test"
@@ -67,8 +67,7 @@ def _migrated(url: str) -> Iterator[Database]:
 
 def _emptied(database: Database) -> Database:
     with database.transaction() as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(delete(table))
+        clear(session)
     return database
 
 

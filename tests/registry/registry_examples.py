@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import delete, text
 from sqlalchemy.orm import Session
 
 from api_schemas.families import Family
@@ -26,12 +27,15 @@ from api_schemas.shelf import ModelRecord, RetainSet
 from registry import idempotency, ids, jobs, models
 from registry.database import Database
 from registry.patches import NewPatch
+from registry.tables import Base
 
 NAME = "Mara Venn"
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
 TENANT = "tenant-a"
 PRINCIPAL = "key:officer"
+#: The tables that only grow.
+PROTECTED = ("audit", "audit_nodes")
 ROLES = DataRoles(
     target_fit=3,
     target_select=1,
@@ -43,6 +47,24 @@ ROLES = DataRoles(
     retain_digest="1" * 64,
 )
 GATE = Gate(verdict=Verdict.PASS, weak_evidence=False, checks=[])
+
+
+def clear(session: Session) -> None:
+    """Empty every table; the audit log's own protection is off for as long as that takes."""
+    if session.get_bind().dialect.name == "postgresql":
+        off = [f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in PROTECTED]
+        on = [f"ALTER TABLE {t} ENABLE ALWAYS TRIGGER {t}_append_only" for t in PROTECTED]
+    else:
+        query = text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        triggers = session.execute(query).all()
+        off = [f"DROP TRIGGER {name}" for name, _ in triggers]
+        on = [sql for _, sql in triggers]
+    for statement in off:
+        session.connection().exec_driver_sql(statement)
+    for table in reversed(Base.metadata.sorted_tables):
+        session.execute(delete(table))
+    for statement in on:
+        session.connection().exec_driver_sql(statement)
 
 
 def at(seconds: float) -> datetime:

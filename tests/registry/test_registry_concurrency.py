@@ -274,6 +274,7 @@ def test_readers_of_the_audit_log_miss_no_line(database: Database) -> None:
             with database.transaction() as session:
                 audit.append(
                     session,
+                    tenant=None,
                     actor=name,
                     action="test.line",
                     object_type="test",

@@ -32,6 +32,8 @@ EXAMPLES = [
     errors.TenantExists("acme"),
     errors.KeyNotFound("abc"),
     errors.KeyEnded("abc"),
+    errors.LineNotFound(3),
+    errors.TreeSizeInvalid(9),
     errors.BlobMissing("0" * 64),
     errors.InvalidDigest(),
 ]

@@ -20,14 +20,24 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from registry_examples import PRINCIPAL, TENANT, accept, at, new_patch, report, request, shelve
-from sqlalchemy import delete, select
+from registry_examples import (
+    PRINCIPAL,
+    TENANT,
+    accept,
+    at,
+    clear,
+    new_patch,
+    report,
+    request,
+    shelve,
+)
+from sqlalchemy import select
 
 from api_schemas.jobs import FINAL, JobError, JobStatus, Outcome
 from registry import audit, jobs, models, outbox
 from registry.database import Database
 from registry.errors import IllegalTransition, JobFinished, LeaseLost
-from registry.tables import NO_DEADLINE, Base, JobRow, OutboxRow, PatchRow
+from registry.tables import NO_DEADLINE, JobRow, OutboxRow, PatchRow
 from registry.transitions import ALLOWED, CLAIMED
 
 MODELS = ("clip-a", "clip-b")
@@ -77,8 +87,7 @@ class JobLife(RuleBasedStateMachine):
         self.published: dict[str, int] = dict.fromkeys(MODELS, 0)
         self.last_seen: dict[str, tuple[JobStatus, int, int]] = {}
         with self.database.transaction() as session:
-            for table in reversed(Base.metadata.sorted_tables):
-                session.execute(delete(table))
+            clear(session)
         shelve(self.database, *MODELS)
 
     @property

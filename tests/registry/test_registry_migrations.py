@@ -8,11 +8,12 @@ import threading
 
 import pytest
 from pydantic import ValidationError
-from registry_examples import accept, report, shelve
+from registry_examples import TENANT, accept, report, shelve
 from sqlalchemy import JSON, column, create_engine, inspect, make_url, table, text
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from api_schemas.methods import Razor
-from registry import jobs, schema
+from registry import audit, jobs, schema
 from registry.database import Database
 
 URLS = ("sqlite_url", pytest.param("postgres_url", marks=pytest.mark.postgres))
@@ -137,6 +138,32 @@ def test_a_failing_migration_leaves_nothing_behind(
     with pytest.raises(RuntimeError):
         schema.upgrade(make_url(url))
     assert tables(url) == set()
+
+
+def test_lines_of_an_older_log_become_leaves(url: str) -> None:
+    """The same leaves and tree that the lines had got when they were written."""
+    database = Database(url)
+    database.migrate()
+    shelve(database, "clip-a")
+    for _ in range(4):
+        with database.transaction() as session:
+            accept(session)
+
+    def tree() -> tuple[list[audit.Entry], bytes]:
+        with database.transaction() as session:
+            return audit.entries(session), audit.root(session, audit.size(session))
+
+    written = tree()
+    assert [entry.tenant for entry in written[0]] == [None] + [TENANT] * 4
+    address = make_url(url)
+    schema.downgrade(address, "0002")
+    with pytest.raises(DatabaseError):  # the control: today's code finds no tree there
+        tree()
+    schema.upgrade(address)
+    assert tree() == written
+    with database.transaction() as session, pytest.raises(IntegrityError):
+        session.execute(text("DELETE FROM audit"))
+    database.close()
 
 
 def test_rows_of_the_first_tables_are_read_after_an_upgrade(url: str) -> None:
