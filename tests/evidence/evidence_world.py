@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from api_schemas.audit import InclusionProof, LoggedLine
+from api_schemas.methods import Razor
 from api_schemas.patches import PatchManifest
 from api_schemas.reports import (
     Better,
@@ -58,7 +59,10 @@ def gate() -> Gate:
 
 def manifest() -> PatchManifest:
     found = patch_folder.read_patch(GOLDEN / "patch").manifest
-    return found.model_copy(update={"metrics": [metric("M1"), metric("M4", 90.0)], "gate": gate()})
+    method = Razor().model_dump(mode="json")
+    run = found.provenance.model_copy(update={"method": method, "libraries": {"torch": "2"}})
+    changes = {"metrics": [metric("M1"), metric("M4", 90.0)], "gate": gate(), "provenance": run}
+    return found.model_copy(update=changes)
 
 
 def report(found: PatchManifest, **changes: object) -> Report:
