@@ -70,7 +70,11 @@ def _untried(robustness: Sequence[MetricResult], asked: Sequence[Probe]) -> list
     tried = {_probe(metric.id) for metric in robustness}
     return [
         f"Not tried: {_NAMES[probe]} "
-        + ("(asked for, but it gave no figure for this model)." if probe in asked else "(not asked for).")
+        + (
+            "(asked for, but it gave no figure for this model)."
+            if probe in asked
+            else "(not asked for)."
+        )
         for probe in Probe
         if probe not in tried
     ]

@@ -51,8 +51,6 @@ def make(
     files[names.KEY] = key.public.pem
     subjects = {name: chunks_digest([data]) for name, data in files.items()}
     subjects[names.PATCH] = file_digest(scratch / names.PATCH)
-    statement = statements.Statement(
-        subjects, PREDICATE_TYPE, certified.model_dump(mode="json")
-    )
+    statement = statements.Statement(subjects, PREDICATE_TYPE, certified.model_dump(mode="json"))
     files[names.CERTIFICATE] = statements.sign(statement, key)
     return files

@@ -15,9 +15,18 @@ from api_schemas.audit import LoggedLine
 from api_schemas.certificates import PREDICATE_TYPE, ErasureCertificate
 from api_schemas.patches import PatchManifest
 from api_schemas.reports import Report
-from evidence import archive, certificate, checkpoints, limits, lines, merkle, names, signing
+from evidence import (
+    archive,
+    certificate,
+    checkpoints,
+    limits,
+    lines,
+    merkle,
+    names,
+    signing,
+    statements,
+)
 from evidence import keys as key_files
-from evidence import statements
 from evidence.errors import Disagreement, EvidenceError, KeyUnusable, Malformed
 from patches import verify as patch_checks
 from patches.digests import file_digest
@@ -271,7 +280,10 @@ def _figures(folder: _Folder) -> str:
     for field in ErasureCertificate.model_fields:
         if field != "limits" and getattr(said, field) != getattr(made, field):
             raise Disagreement(_CERTIFICATE, "manifest and report", field)
-    if folder.report.gate != folder.manifest.gate or folder.report.metrics != folder.manifest.metrics:
+    if (
+        folder.report.gate != folder.manifest.gate
+        or folder.report.metrics != folder.manifest.metrics
+    ):
         raise Disagreement(names.REPORT, names.MANIFEST, "what was measured")
     missing = {*limits.ALWAYS, *folder.report.warnings} - set(said.limits)
     if missing:

@@ -22,7 +22,9 @@ def members(files: Iterable[tuple[str, Part]]) -> Joined:
 
 def end(size: int) -> Literal:
     """What comes after members of so many bytes, so that they are a tar."""
-    return Literal(bytes(2 * tarfile.BLOCKSIZE + -(size + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE))
+    return Literal(
+        bytes(2 * tarfile.BLOCKSIZE + -(size + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)
+    )
 
 
 def _header(name: str, size: int) -> bytes:

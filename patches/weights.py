@@ -62,4 +62,3 @@ def patched_weights(checkpoint: Path, patches: Sequence[PatchSource]) -> Weights
         return PatchedFolder(checkpoint, patches)
     ((name, path),) = weights
     return PatchedWeights(path, patches, name=name)
-

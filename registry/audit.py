@@ -125,6 +125,18 @@ def entries(
     return _entries(session, query)
 
 
+def latest(session: Session, object_id: str, action: str) -> Entry:
+    """The last line that says this of the object; the caller knows that there is one."""
+    query = (
+        select(AuditRow)
+        .where(AuditRow.object_id == object_id, AuditRow.action == action)
+        .order_by(AuditRow.id.desc())
+        .limit(1)
+    )
+    (found,) = _entries(session, query)
+    return found
+
+
 def page(
     session: Session, *, tenant: str, after: int | None, limit: int
 ) -> tuple[list[Entry], int | None]:

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     max_image_pixels: PositiveInt = 40_000_000
     max_image_side: PositiveInt = 10_000
 
+    #: The key that signs evidence; made on first use. Whoever holds it can sign in our name.
+    evidence_key_file: Path | None = None
+    #: What checkpoints call the audit log: one word, best a name that only this installation has.
+    audit_origin: str = Field(default="razor-audit", pattern=r"^[^\s+]{1,200}$")
+
     @model_validator(mode="after")
     def _provider_is_whole(self) -> Self:
         named = [self.oidc_issuer, self.oidc_audience, self.oidc_jwks]
@@ -98,6 +103,11 @@ class Settings(BaseSettings):
     def is_public(self) -> bool:
         """Whether the front listens to more than this machine."""
         return self.host not in LOOPBACK
+
+    @property
+    def evidence_key(self) -> Path:
+        """The file of the signing key: in the data folder unless one is set."""
+        return self.evidence_key_file or self.data_folder / "keys" / "evidence.pem"
 
     @property
     def database(self) -> str:

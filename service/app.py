@@ -19,7 +19,19 @@ from registry.blobs import LocalBlobs
 from registry.database import Database
 from registry.jobs import Counts
 from registry.settings import Settings
-from service import artifacts, documentation, jobs, logs, metrics, problems, shelf, system, unlearn
+from service import (
+    artifacts,
+    audit,
+    documentation,
+    evidence,
+    jobs,
+    logs,
+    metrics,
+    problems,
+    shelf,
+    system,
+    unlearn,
+)
 from service.background import Background
 from service.broker import Broker, CeleryBroker
 from service.guard import Guard
@@ -30,7 +42,9 @@ from service.parts import Parts, now
 logger = logging.getLogger("razor.http")
 
 
-_ROUTERS: Final = tuple(module.router for module in (unlearn, jobs, shelf, artifacts, system))
+_ROUTERS: Final = tuple(
+    module.router for module in (unlearn, jobs, evidence, shelf, artifacts, audit, system)
+)
 
 
 class Front(FastAPI):

@@ -175,6 +175,15 @@ def file(*media_types: str) -> Responses:
     return found
 
 
+def text(media_type: str) -> Responses:
+    """A short text that is no JSON."""
+    kind = media_type.partition(";")[0]
+    found: Responses = {
+        200: {"description": "As it is now.", "content": {kind: {"schema": {"type": "string"}}}}
+    }
+    return found
+
+
 def unlearn_body() -> dict[str, Any]:
     """Both forms of the body of ``POST /unlearn``."""
     picture = {"type": "string", "format": "binary"}

@@ -14,6 +14,8 @@ from service import errors, etags
 
 BINARY: Final = "application/octet-stream"
 TAR: Final = "application/x-tar"
+PEM: Final = "application/x-pem-file"
+NOTE: Final = "text/plain; charset=utf-8"
 CHUNK_BYTES: Final = 2**18
 # Eighteen digits are more than any file has bytes, and int() of them is cheap.
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)

@@ -21,6 +21,8 @@ ServiceError
 │   └── InvalidSamples
 ├── EvaluationPending
 ├── EvaluationAbsent
+├── EvidenceAbsent
+├── SigningKeyUnusable
 ├── RangeNotSatisfiable
 ├── ArtifactUnusable
 ├── StorageUnavailable
@@ -143,6 +145,17 @@ class EvaluationPending(ServiceError):
 
 class EvaluationAbsent(ServiceError):
     """The job ended before anything was measured, so there is no evaluation; see its error."""
+
+
+class EvidenceAbsent(ServiceError):
+    """There is evidence only of jobs that succeeded with a published patch; see the job's outcome.
+
+    Of the others the audit log and the evaluation tell.
+    """
+
+
+class SigningKeyUnusable(ServiceError):
+    """The signing key cannot be used; an operator must look at its file and who may read it."""
 
 
 class RangeNotSatisfiable(ServiceError):

@@ -11,10 +11,11 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Header, Path
 
-from registry.errors import JobNotFound, ModelNotFound, PatchNotFound
+from registry.errors import JobNotFound, LineNotFound, ModelNotFound, PatchNotFound
 
 _JOB: Final = re.compile(r"job_[0-9a-f]{32}")
 _PATCH: Final = re.compile(r"pat_[0-9a-f]{32}")
+_INDEX: Final = re.compile(r"\d{1,18}")
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 IfNoneMatch = Annotated[
@@ -55,6 +56,13 @@ async def _model_id(model_id: Annotated[str, Path(examples=["reference-clip"])])
     return model_id
 
 
+async def _line_index(index: Annotated[str, Path(examples=["17"])]) -> int:
+    if not _INDEX.fullmatch(index):
+        raise LineNotFound(-1)
+    return int(index)
+
+
 JobId = Annotated[str, Depends(_job_id)]
+LineIndex = Annotated[int, Depends(_line_index)]
 PatchId = Annotated[str, Depends(_patch_id)]
 ModelId = Annotated[str, Depends(_model_id)]

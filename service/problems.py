@@ -68,6 +68,8 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.InvalidSamples: Kind("invalid-samples", 422, "Unusable pictures"),
     errors.EvaluationPending: Kind("evaluation-pending", 404, "No evaluation yet", retryable=True),
     errors.EvaluationAbsent: Kind("evaluation-absent", 404, "No evaluation"),
+    errors.EvidenceAbsent: Kind("evidence-absent", 404, "No evidence"),
+    errors.SigningKeyUnusable: Kind("signing-key-unusable", 500, "Signing key cannot be used"),
     errors.RangeNotSatisfiable: Kind("range-not-satisfiable", 416, "Range not satisfiable"),
     errors.ArtifactUnusable: Kind("artifact-unusable", 500, "Stored files do not fit together"),
     errors.StorageUnavailable: Kind(
@@ -82,6 +84,8 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     ),
     registry_errors.ModelNotFound: Kind("model-not-found", 404, "No such model"),
     registry_errors.PatchNotFound: Kind("patch-not-found", 404, "No such patch"),
+    registry_errors.LineNotFound: Kind("line-not-found", 404, "No such line"),
+    registry_errors.TreeSizeInvalid: Kind("tree-size-invalid", 400, "No tree of that size"),
     registry_errors.BlobMissing: Kind("artifact-missing", 500, "Stored file is missing"),
     OperationalError: _UNAVAILABLE,
     InterfaceError: _UNAVAILABLE,
