@@ -21,6 +21,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "wait": ("razor wait JOB && razor download JOB --out PATCH",),
     "cancel": ("razor cancel JOB",),
     "download": ("razor download JOB --out PATCH --weights",),
+    "evidence": ("razor evidence JOB --out EVIDENCE && razor verify EVIDENCE --key key.pem",),
     "apply": (
         "razor apply PATCH --checkpoint weights --out weights-patched",
         "razor apply PATCH1 PATCH2 --checkpoint weights --out weights-patched",
@@ -28,6 +29,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "verify": (
         "razor verify PATCH",
         "razor verify PATCH --checkpoint weights-patched --whole",
+        "razor verify EVIDENCE --key key.pem --base weights",
     ),
     "revert": ("razor revert weights-patched",),
     "export": ("razor export result --checkpoint weights --out lora --format lora --rank 16",),

@@ -59,6 +59,7 @@ _TREES: Final = (
     ("client.errors", "ServiceUnreachable", UNREACHABLE),
     ("client.errors", "ClientError", REFUSED),
     ("patches.errors", "PatchError", REFUSED),
+    ("evidence.errors", "EvidenceError", REFUSED),
     ("registry.errors", "RegistryError", REFUSED),
     ("razor.errors", "RazorError", REFUSED),
     ("razor.reference.errors", "ReferenceNetworkError", REFUSED),

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, demo, jobs, keys, patch_folders, reference, shelf, submit, tenants, up
+from cli import (
+    bench,
+    demo,
+    evidence,
+    jobs,
+    keys,
+    patch_folders,
+    reference,
+    shelf,
+    submit,
+    tenants,
+    up,
+)
 from cli.console import note
 from cli.examples import START, epilog, lines
 from cli.failures import explain
@@ -59,6 +71,7 @@ for panel, name, function in (
     (ASK, "wait", jobs.wait),
     (ASK, "cancel", jobs.cancel),
     (ASK, "download", jobs.download),
+    (ASK, "evidence", evidence.evidence),
     (PATCH, "apply", patch_folders.apply),
     (PATCH, "verify", patch_folders.verify),
     (PATCH, "revert", patch_folders.revert),

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from cli import evidence
 from cli.console import say
-from cli.failures import Refused
+from cli.failures import Refused, Usage
 
 
 class Format(StrEnum):
@@ -42,10 +43,16 @@ def apply(
 
 
 def verify(
-    patch: Annotated[Path, typer.Argument(help="Folder of the patch.")],
+    patch: Annotated[
+        Path, typer.Argument(help="Folder of a patch, or evidence: its folder or tar.")
+    ],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Also: is this folder the patch's base, already patched, or neither?"),
+        typer.Option(
+            "--checkpoint",
+            "--base",
+            help="Also: is this folder the patch's base, already patched, or neither?",
+        ),
     ] = None,
     whole: Annotated[
         bool,
@@ -53,11 +60,22 @@ def verify(
             "--whole", help="Also: patch aside, is every file the registered checkpoint's?"
         ),
     ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Evidence: the service's public key as you got it on another way."),
+    ] = None,
 ) -> None:
-    """Check a patch, and what a checkpoint is to it, without trusting any service.
+    """Check a patch, or a job's evidence, without trusting or asking any service.
 
-    Exit code 1 if any check fails.
+    Of evidence also what is not proven is said. Exit code 1 if any check fails.
     """
+    from evidence.archive import is_evidence
+
+    if is_evidence(patch):
+        evidence.check(patch, key=key, base=checkpoint, whole=whole)
+        return
+    if key is not None:
+        raise Usage("--key is for evidence; a patch alone is not signed")
     from patches.verify import verify as check
 
     checks = check(patch, checkpoint, whole=whole)

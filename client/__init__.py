@@ -8,6 +8,7 @@ from client.errors import (
     DigestError,
     ProblemError,
     ServiceUnreachable,
+    UnsafeArchive,
     WaitTimeout,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "DigestError",
     "ProblemError",
     "ServiceUnreachable",
+    "UnsafeArchive",
     "WaitTimeout",
 ]

@@ -12,6 +12,7 @@ from typing import Self
 import httpx
 from pydantic import RootModel
 
+from api_schemas.audit import AuditPage, ConsistencyProof, InclusionProof
 from api_schemas.jobs import JobPage, JobStatus, JobView
 from api_schemas.methods import MethodView
 from api_schemas.patches import PatchView
@@ -19,7 +20,7 @@ from api_schemas.reports import Report
 from api_schemas.requests import UnlearnRequest
 from api_schemas.service import Readiness, Version
 from api_schemas.shelf import ModelList, ModelView, VersionList
-from client import downloads, watching
+from client import downloads, evidence, watching
 from client.exchange import Exchange, parsed, segment
 
 
@@ -186,6 +187,40 @@ class Client:
     def weights_are_a_folder(self, patch_id: str) -> bool:
         """Whether ``download_weights`` gives a tar of a folder rather than one safetensors file."""
         return downloads.is_tar(self._exchange, patch_id)
+
+    def evidence(self, job_id: str, folder: Path) -> Path:
+        """The job's evidence is in ``folder``, which is new: what `razor verify` checks.
+
+        A ``ProblemError`` for a job without a published patch. Raises ``UnsafeArchive``,
+        ``FileExistsError``, ``OSError``.
+        """
+        return evidence.download(self._exchange, job_id, folder)
+
+    def audit(self, *, after: int | None = None, limit: int = 100) -> AuditPage:
+        """Lines of your tenant with an index above ``after``, oldest first.
+
+        Go on with ``next`` of the page, or later with the index of the last line you saw.
+        """
+        params = {"limit": limit} | ({} if after is None else {"after": after})
+        return parsed(self._exchange.get("/audit", params=params), AuditPage)
+
+    def audit_checkpoint(self) -> str:
+        """The log's size and tree head, as a signed note; keep it for later comparison."""
+        return self._exchange.get("/audit/checkpoint").text
+
+    def audit_proof(self, index: int, size: int | None = None) -> InclusionProof:
+        """That the line is in the log of ``size`` lines (of all when None)."""
+        params = {} if size is None else {"size": size}
+        return parsed(self._exchange.get(f"/audit/proof/{index}", params=params), InclusionProof)
+
+    def audit_consistency(self, first: int, second: int) -> ConsistencyProof:
+        """That the log of ``second`` lines begins with that of ``first``."""
+        params = {"from": first, "to": second}
+        return parsed(self._exchange.get("/audit/consistency", params=params), ConsistencyProof)
+
+    def audit_key(self) -> str:
+        """The public key that signs evidence, as PEM."""
+        return self._exchange.get("/audit/key").text
 
     def readyz(self) -> Readiness:
         """Whether requests can be accepted; a service that is not ready answers too."""

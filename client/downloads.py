@@ -32,7 +32,7 @@ def patch(exchange: Exchange, patch_id: str, folder: Path) -> PatchView:
     with _temporary(folder / FILE_NAME) as part:
         sha256 = view.manifest.patch_sha256
         address = f"/patches/{segment(patch_id)}/{FILE_NAME}"
-        _fetch(exchange, address, part, etag=f'"{sha256}"')
+        fetch(exchange, address, part, etag=f'"{sha256}"')
         _check(part, sha256=sha256, size=view.manifest.patch_bytes)
         part.replace(folder / FILE_NAME)
     with _temporary(folder / MANIFEST_NAME) as part:
@@ -51,7 +51,7 @@ def weights(exchange: Exchange, patch_id: str, path: Path) -> Path:
     # The tag in its name: a part of other weights is never continued as these.
     tag = re.sub(r"[^0-9A-Za-z]", "", etag)[:16]
     part = path.with_name(f".{path.name}.{tag}.part")
-    _fetch(exchange, address, part, etag=etag)
+    fetch(exchange, address, part, etag=etag)
     found = part.stat().st_size
     if found != size:
         part.unlink()
@@ -67,7 +67,7 @@ def is_tar(exchange: Exchange, patch_id: str) -> bool:
     return kind.startswith("application/x-tar")
 
 
-def _fetch(exchange: Exchange, address: str, part: Path, *, etag: str) -> None:
+def fetch(exchange: Exchange, address: str, part: Path, *, etag: str) -> None:
     """Append to ``part`` what it lacks, going on after breaks; pauses start over as it grows."""
     pauses = iter(PAUSES_SECONDS)
     while True:

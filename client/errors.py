@@ -4,6 +4,7 @@ ClientError
 ├── ServiceUnreachable      no answer, after the retries
 ├── ProblemError            an answer that says no; ``problem`` says why
 ├── DigestError             bytes came that are not the ones that were promised
+├── UnsafeArchive           a tar came with names or links that lead elsewhere
 └── WaitTimeout             the job is not finished within the time given; ``job`` says how far
 """
 
@@ -47,6 +48,16 @@ class DigestError(ClientError):
         self.name = name
         self.expected = expected
         self.found = found
+
+
+class UnsafeArchive(ClientError):
+    """The tar holds links, or names that lead elsewhere; nothing was kept. Ask the operator."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the tar holds links, or names that lead elsewhere; nothing was kept, ask the "
+            "service's operator"
+        )
 
 
 class WaitTimeout(ClientError):
