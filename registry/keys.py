@@ -234,6 +234,7 @@ def _note(
     details = {"tenant": key.tenant, "scopes": sorted(key.scopes), **more}
     audit.append(
         session,
+        tenant=key.tenant,
         actor=actor,
         action=action,
         object_type="key",

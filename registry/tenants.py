@@ -82,6 +82,7 @@ def _note(
 ) -> None:
     audit.append(
         session,
+        tenant=tenant_id,
         actor=actor,
         action=action,
         object_type="tenant",

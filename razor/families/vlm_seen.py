@@ -51,7 +51,7 @@ class Seen:
 
     def _look(self, row: Tensor, given: dict[str, Any]) -> list[Tensor]:
         pixels = row.detach().cpu().contiguous().numpy()
-        key = hashlib.blake2b(pixels, digest_size=_DIGEST_BYTES).digest()
+        key = hashlib.blake2b(pixels.data, digest_size=_DIGEST_BYTES).digest()
         if (found := self._kept.get(key)) is not None:
             return found
         out = self._compute(row[None], **given)
