@@ -11,7 +11,7 @@ MODEL_ID = "reference-clip"
 #: Folder of a shipped picture generator -> its id on the shelf; the first holds the judge of all.
 GENERATORS = {"diffusion": "reference-diffusion", "diffusion3": "reference-diffusion3"}
 #: Folder of a shipped vision-language model -> its id on the shelf.
-TALKERS = {"llava": "reference-llava"}
+TALKERS = {"llava": "reference-llava", "llava-next": "reference-llava-next"}
 # Folder seed 0 trained the shipped weights. Each use below has a seed of its own, so no picture
 # is ever seen in two roles.
 RETAIN_SEED = 1

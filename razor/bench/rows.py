@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from api_schemas.reports import Measurement, MetricResult, Report
+from api_schemas.requests import Probe
 from razor import catalog, seeding
 from razor.bench.plan import Job, named
 from razor.gradients import parameters_of
@@ -82,11 +83,14 @@ def gold(
         metrics = study.compare(material, fit, before, after, job.seed)
         found = [
             result
-            for probe in (study.probes[name] for name in job.probes)
-            for result in probe.compare(
+            for name in job.probes
+            for result in study.probes[name].compare(
                 material,
-                probe.observe(study.family, fit, material, job.seed),
-                probe.observe(never.family, other, material, job.seed),
+                study.probes[name].observe(study.family, fit, material, job.seed),
+                # Who makes a model learn again teaches it what the base knew.
+                study.probes[name].observe(
+                    never.family, fit if name is Probe.RELEARN else other, material, job.seed
+                ),
                 job.seed,
             )
         ]
