@@ -69,6 +69,7 @@ class JobUrls(Output):
 
     self: str
     cancel: str
+    events: str
     evaluation: str
     patch: str | None
     patch_file: str | None

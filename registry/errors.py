@@ -19,7 +19,11 @@ RegistryError
 ├── LineNotFound
 ├── TreeSizeInvalid
 ├── BlobMissing
-└── InvalidDigest
+├── InvalidDigest
+├── WebhookNotFound
+├── WebhookDisabled
+├── TooManyWebhooks
+└── DeliveryNotFound
 
 The first paragraph of a class's docstring is its message and says what to do next. Attributes
 hold ids, states and digests only: no name, prompt or picture is ever part of an error.
@@ -190,3 +194,31 @@ class BlobMissing(RegistryError):
 
 class InvalidDigest(RegistryError):
     """A blob is named by 64 lower-case hexadecimal digits; pass the digest that put returned."""
+
+
+class WebhookNotFound(RegistryError):
+    """There is no such webhook; check the id, and that it belongs to your tenant."""
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(webhook_id)
+        self.webhook_id = webhook_id
+
+
+class WebhookDisabled(RegistryError):
+    """Nothing is sent to this webhook while it is disabled; enable it, then send again."""
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(webhook_id)
+        self.webhook_id = webhook_id
+
+
+class TooManyWebhooks(RegistryError):
+    """Your tenant has as many webhooks as it may have; delete one, then add the new one."""
+
+
+class DeliveryNotFound(RegistryError):
+    """The webhook has no such delivery; list its deliveries."""
+
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(delivery_id)
+        self.delivery_id = delivery_id

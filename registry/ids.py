@@ -13,3 +13,13 @@ def new_job_id() -> str:
 def new_patch_id() -> str:
     """An id no other patch has: ``pat_`` and a random UUID in hex."""
     return f"pat_{uuid.uuid4().hex}"
+
+
+def new_webhook_id() -> str:
+    """An id no other endpoint has: ``whk_`` and a random UUID in hex."""
+    return f"whk_{uuid.uuid4().hex}"
+
+
+def new_delivery_id() -> str:
+    """An id no other message has: ``msg_`` and a random UUID in hex."""
+    return f"msg_{uuid.uuid4().hex}"

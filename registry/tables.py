@@ -13,17 +13,25 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     MetaData,
+    String,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from api_schemas.events import EventData, EventType
 from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.patches import PatchManifest
 from api_schemas.reports import Report, Verdict
 from api_schemas.requests import UnlearnRequest
 from api_schemas.shelf import ModelRecord
 from api_schemas.tenants import TenantSettings
+from api_schemas.webhooks import (
+    MAX_URL_CHARACTERS,
+    DeliveryFailure,
+    DeliveryStatus,
+    DisabledReason,
+)
 from registry.columns import Identifier, Label, Serial, Sha256, Stored, UtcDateTime, word
 
 #: Stands for "no deadline" where jobs are ordered: databases disagree on where NULL sorts.
@@ -271,3 +279,87 @@ class EvidenceRow(Base):
     job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), primary_key=True)
     sha256: Mapped[str] = mapped_column(Sha256)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class JobEventRow(Base):
+    """One line of a job's history. The number is given out under the lock of the job's row."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(Label)
+    type: Mapped[EventType] = mapped_column(word(EventType))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    data: Mapped[EventData] = mapped_column(Stored(EventData))
+
+    __table_args__ = (CheckConstraint("number > 0", name="number"),)
+
+
+class WebhookRow(Base):
+    """Where a tenant wants to be told."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Label)
+    url: Mapped[str] = mapped_column(String(MAX_URL_CHARACTERS))
+    # The types to tell about; NULL is every type.
+    events: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    disabled_reason: Mapped[DisabledReason | None] = mapped_column(word(DisabledReason))
+    # Sealed by a key that the database does not have; the one that counts is the last.
+    secrets: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_webhooks_tenant", "tenant", "created_at", "id"),)
+
+
+class DeliveryRow(Base):
+    """One message to one endpoint. Without a job it is a test."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(
+        Identifier, ForeignKey("webhooks.id", ondelete="CASCADE")
+    )
+    job_id: Mapped[str | None] = mapped_column(Identifier)
+    event_number: Mapped[int | None]
+    status: Mapped[DeliveryStatus] = mapped_column(word(DeliveryStatus))
+    # Attempts since the first or the last replay, and all of them.
+    tries: Mapped[int]
+    attempts: Mapped[int]
+    # Grows whenever somebody takes the message: only who took it last may say what came of it.
+    token: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # While it is being sent: when it is taken again, should its sender fall silent.
+    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["job_id", "event_number"], ["job_events.job_id", "job_events.number"]
+        ),
+        CheckConstraint("(job_id IS NULL) = (event_number IS NULL)", name="event_or_test"),
+        CheckConstraint("status = 'pending' OR next_attempt_at IS NULL", name="due_while_pending"),
+        Index("ix_webhook_deliveries_due", "status", "next_attempt_at"),
+        Index("ix_webhook_deliveries_turn", "webhook_id", "status", "next_attempt_at"),
+        Index("ix_webhook_deliveries_page", "webhook_id", "created_at", "id"),
+    )
+
+
+class AttemptRow(Base):
+    """One attempt to deliver: what came back, never its body."""
+
+    __tablename__ = "webhook_attempts"
+
+    delivery_id: Mapped[str] = mapped_column(
+        Identifier, ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    status_code: Mapped[int | None]
+    failure: Mapped[DeliveryFailure | None] = mapped_column(word(DeliveryFailure))
+
+    __table_args__ = (
+        CheckConstraint("(status_code IS NULL) = (failure IS NOT NULL)", name="answer_or_failure"),
+    )

@@ -51,6 +51,7 @@ def _urls(job: Job) -> JobUrls:
     return JobUrls(
         self=here,
         cancel=f"{here}/cancel",
+        events=f"{here}/events",
         evaluation=f"{here}/evaluation",
         patch=patch,
         patch_file=f"{patch}/patch.safetensors" if patch else None,

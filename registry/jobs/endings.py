@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.reports import Report
-from registry import audit, models, patches
+from registry import audit, events, models, patches
 from registry.errors import JobNotFound, LeaseLost
 from registry.jobs import record
 from registry.jobs.moves import move
@@ -50,6 +50,8 @@ def finish(
         job_id,
         row.status,
         status,
+        now=now,
+        left=_left(patch, status),
         outcome=outcome,
         verdict=verdict,
         error=error,
@@ -80,6 +82,14 @@ def finish(
         now=now,
     )
     return job
+
+
+def _left(patch: patches.NewPatch | None, status: JobStatus) -> events.Left:
+    if patch is None:
+        return events.NOTHING_LEFT
+    published = status is JobStatus.SUCCEEDED
+    version = patch.manifest.model.parent + 1 if published else None
+    return events.Left(patch_id=patch.id, model_version=version)
 
 
 def _lock_claimed(session: Session, job_id: str, token: int) -> JobRow:

@@ -8,9 +8,10 @@ from datetime import datetime
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
+from api_schemas.events import EventType
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.requests import UnlearnRequest
-from registry import audit, ids, outbox
+from registry import audit, events, ids, outbox
 from registry import idempotency as keys
 from registry.errors import JobFinished, ModelNotFound
 from registry.jobs import record
@@ -68,6 +69,7 @@ def accept(
         )
     )
     outbox.enqueue(session, [job_id], now)
+    events.append(session, job_id, EventType.ACCEPTED, now=now)
     _note_acceptance(session, job_id, request, tenant=tenant, principal=principal, now=now)
     return record.get(session, job_id)
 
@@ -121,12 +123,13 @@ def cancel(
             job_id,
             status,
             JobStatus.CANCELED,
+            now=now,
             outcome=Outcome.CANCELED,
             finished_at=now,
         )
     else:
         action = "job.cancel_requested"
-        move(session, job_id, status, JobStatus.CANCELING)
+        move(session, job_id, status, JobStatus.CANCELING, now=now)
     audit.append(
         session,
         tenant=owner,

@@ -13,7 +13,7 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api_schemas.jobs import JobStatus
-from registry import audit
+from registry import audit, events
 from registry.errors import LeaseLost
 from registry.jobs import record
 from registry.jobs.moves import STARTING_PHASE, move
@@ -51,7 +51,8 @@ def heartbeat(
 ) -> bool:
     """The lease runs until ``now`` + ``lease_seconds``, progress is written; True = stop, please.
 
-    ``fraction`` is cut to 0..1 and never falls within one attempt. Raises ``LeaseLost`` if the
+    ``fraction`` is cut to 0..1 and never falls within one attempt. A new phase is a line of the
+    job's history. Raises ``LeaseLost`` if the
     token is not the current one or the job is no longer claimed.
     """
     share = min(max(fraction, 0.0), 1.0)
@@ -69,6 +70,7 @@ def heartbeat(
     )
     if status is None:
         raise LeaseLost(job_id, token)
+    events.note_phase(session, job_id, phase, now)
     return status is JobStatus.CANCELING
 
 
@@ -109,6 +111,7 @@ def _take(
         job_id,
         JobStatus.QUEUED,
         JobStatus.RUNNING,
+        now=now,
         lease_owner=worker,
         lease_expires_at=now + timedelta(seconds=lease_seconds),
         token=JobRow.token + 1,

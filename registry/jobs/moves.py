@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus
+from registry import events
 from registry.tables import JobRow
 from registry.transitions import CLAIMED, check
 
@@ -13,11 +16,21 @@ QUEUED_PHASE = "queued"
 STARTING_PHASE = "starting"
 
 
-def move(session: Session, job_id: str, old: JobStatus, new: JobStatus, **values: object) -> bool:
+def move(
+    session: Session,
+    job_id: str,
+    old: JobStatus,
+    new: JobStatus,
+    *,
+    now: datetime,
+    left: events.Left = events.NOTHING_LEFT,
+    **values: object,
+) -> bool:
     """Compare and set: the job went from ``old`` to ``new`` with these values, or nothing did.
 
     False when the job is not in ``old`` any more. A job that leaves its worker leaves its lease.
-    Raises ``IllegalTransition``.
+    The move is a line of the job's history, and told to whom it concerns; ``left`` is what the
+    run leaves behind. Raises ``IllegalTransition``.
     """
     check(old, new)
     if new not in CLAIMED:
@@ -29,4 +42,7 @@ def move(session: Session, job_id: str, old: JobStatus, new: JobStatus, **values
         .returning(JobRow.id)
         .execution_options(synchronize_session=False)
     ).first()
-    return moved is not None
+    if moved is None:
+        return False
+    events.append(session, job_id, events.type_of(old, new), left=left, now=now)
+    return True

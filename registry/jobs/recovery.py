@@ -61,15 +61,15 @@ def _release(
 ) -> None:
     if row.status is JobStatus.CANCELING:
         ending: dict[str, object] = {"outcome": Outcome.CANCELED, "finished_at": now}
-        move(session, row.id, row.status, JobStatus.CANCELED, **ending)
+        move(session, row.id, row.status, JobStatus.CANCELED, now=now, **ending)
         reaped.canceled.append(row.id)
     elif row.attempts >= max_attempts:
         ending = {"outcome": Outcome.ERROR, "error": DEAD_LETTERED, "finished_at": now}
-        move(session, row.id, row.status, JobStatus.FAILED, **ending)
+        move(session, row.id, row.status, JobStatus.FAILED, now=now, **ending)
         reaped.dead_lettered.append(row.id)
     else:
         start = {"phase": QUEUED_PHASE, "fraction": 0.0, "resends": 0}
-        move(session, row.id, row.status, JobStatus.QUEUED, **start)
+        move(session, row.id, row.status, JobStatus.QUEUED, now=now, **start)
         reaped.requeued.append(row.id)
 
 

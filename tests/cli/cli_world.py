@@ -55,6 +55,7 @@ def job(status: JobStatus = JobStatus.RUNNING, **changes: Any) -> JobView:
         urls=JobUrls(
             self=f"/jobs/{JOB}",
             cancel=f"/jobs/{JOB}/cancel",
+            events=f"/jobs/{JOB}/events",
             evaluation=f"/jobs/{JOB}/evaluation",
             patch=None,
             patch_file=None,

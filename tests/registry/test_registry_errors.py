@@ -36,6 +36,10 @@ EXAMPLES = [
     errors.TreeSizeInvalid(9),
     errors.BlobMissing("0" * 64),
     errors.InvalidDigest(),
+    errors.WebhookNotFound("whk_1"),
+    errors.WebhookDisabled("whk_1"),
+    errors.TooManyWebhooks(),
+    errors.DeliveryNotFound("msg_1"),
 ]
 
 

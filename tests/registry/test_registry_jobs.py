@@ -324,11 +324,13 @@ def test_two_edits_of_one_model_stand_on_each_other(database: Database) -> None:
 def test_a_move_happens_only_from_the_state_it_starts_in(database: Database) -> None:
     job = running(database)
     with database.transaction() as session:
-        assert not move(session, job.id, JobStatus.CANCELING, JobStatus.CANCELED)
+        assert not move(
+            session, job.id, JobStatus.CANCELING, JobStatus.CANCELED, now=job.created_at
+        )
         assert jobs.get(session, job.id) == job
         with pytest.raises(IllegalTransition):
-            move(session, job.id, JobStatus.RUNNING, JobStatus.CANCELED)
-        assert move(session, job.id, JobStatus.RUNNING, JobStatus.CANCELING)
+            move(session, job.id, JobStatus.RUNNING, JobStatus.CANCELED, now=job.created_at)
+        assert move(session, job.id, JobStatus.RUNNING, JobStatus.CANCELING, now=job.created_at)
         assert jobs.get(session, job.id).status is JobStatus.CANCELING
 
 

@@ -1,0 +1,115 @@
+"""A job's history: one row per event, written in the transaction that makes it happen.
+
+Numbers are given out per job, under the lock of the job's row: whoever writes number n + 1 has
+waited for the commit of number n. So they become visible in order, and jobs do not wait for each
+other. Callers of ``append`` therefore hold that lock: they have just written the job's row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from api_schemas.events import EventData, EventType, JobEvent
+from api_schemas.jobs import JobStatus
+from registry import deliveries
+from registry.tables import JobEventRow, JobRow
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a run leaves behind: the patch, and the version if the patch was published as one."""
+
+    patch_id: str | None = None
+    model_version: int | None = None
+
+
+NOTHING_LEFT: Final = Left()
+
+
+def type_of(old: JobStatus, new: JobStatus) -> EventType:
+    """The event that a move from ``old`` to ``new`` is."""
+    if (old, new) == (JobStatus.RUNNING, JobStatus.QUEUED):
+        return EventType.REQUEUED
+    return EventType(f"job.{new.value}")
+
+
+def append(
+    session: Session,
+    job_id: str,
+    kind: EventType,
+    *,
+    left: Left = NOTHING_LEFT,
+    now: datetime,
+) -> None:
+    """The event, with the job as it stands now, and a message to every webhook it concerns.
+
+    All of it happens if and only if the caller's transaction commits.
+    """
+    job = session.execute(
+        select(
+            JobRow.tenant,
+            JobRow.status,
+            JobRow.outcome,
+            JobRow.phase,
+            JobRow.attempts,
+            JobRow.error,
+        ).where(JobRow.id == job_id)
+    ).one()
+    data = EventData(
+        status=job.status,
+        outcome=job.outcome,
+        phase=job.phase,
+        attempt=job.attempts,
+        error_code=None if job.error is None else job.error.code,
+        patch_id=left.patch_id,
+        model_version=left.model_version,
+    )
+    last = session.scalar(select(func.max(JobEventRow.number)).where(JobEventRow.job_id == job_id))
+    number = (last or 0) + 1
+    session.execute(
+        insert(JobEventRow).values(
+            job_id=job_id, number=number, tenant=job.tenant, type=kind, at=now, data=data
+        )
+    )
+    deliveries.enqueue(session, tenant=job.tenant, job_id=job_id, number=number, kind=kind, now=now)
+
+
+def note_phase(session: Session, job_id: str, phase: str, now: datetime) -> None:
+    """A heartbeat's phase is an event if it is another one than the last event's."""
+    last = session.scalar(
+        select(JobEventRow.data)
+        .where(JobEventRow.job_id == job_id)
+        .order_by(JobEventRow.number.desc())
+        .limit(1)
+    )
+    if last is None or last.phase != phase:
+        append(session, job_id, EventType.PROGRESS, now=now)
+
+
+def after(session: Session, job_id: str, number: int, *, tenant: str, limit: int) -> list[JobEvent]:
+    """The job's events with ids above ``number``, oldest first, at most ``limit``.
+
+    Another tenant's job has none. A reader that goes on after the last id it saw misses nothing
+    and sees nothing twice.
+    """
+    rows = session.scalars(
+        select(JobEventRow)
+        .where(
+            JobEventRow.job_id == job_id,
+            JobEventRow.number > number,
+            JobEventRow.tenant == tenant,
+        )
+        .order_by(JobEventRow.number)
+        .limit(limit)
+    )
+    return [from_row(row) for row in rows]
+
+
+def from_row(row: JobEventRow) -> JobEvent:
+    """The event as everybody is told it."""
+    return JobEvent(id=row.number, type=row.type, job_id=row.job_id, at=row.at, data=row.data)
