@@ -114,6 +114,7 @@ class DeliveryFailure(StrEnum):
     TLS_FAILED = "tls_failed"
     TIMED_OUT = "timed_out"
     BROKEN_ANSWER = "broken_answer"
+    SECRET_UNREADABLE = "secret_unreadable"
 
 
 class AttemptView(Output):

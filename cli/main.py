@@ -11,6 +11,7 @@ import typer
 from cli import (
     bench,
     demo,
+    events,
     evidence,
     jobs,
     keys,
@@ -20,6 +21,7 @@ from cli import (
     submit,
     tenants,
     up,
+    webhooks,
 )
 from cli.console import note
 from cli.examples import START, epilog, lines
@@ -69,6 +71,7 @@ for panel, name, function in (
     (ASK, "submit", submit.submit),
     (ASK, "status", jobs.status),
     (ASK, "wait", jobs.wait),
+    (ASK, "events", events.events),
     (ASK, "cancel", jobs.cancel),
     (ASK, "download", jobs.download),
     (ASK, "evidence", evidence.evidence),
@@ -78,6 +81,7 @@ for panel, name, function in (
     (PATCH, "export", patch_folders.export),
 ):
     commands.command(name, rich_help_panel=panel, epilog=epilog(name))(function)
+commands.add_typer(webhooks.commands, name="webhooks", rich_help_panel=ASK)
 commands.add_typer(shelf.commands, name="models", rich_help_panel=SHELF)
 commands.add_typer(reference.commands, name="reference", rich_help_panel=SHELF)
 commands.add_typer(keys.commands, name="keys", rich_help_panel=ACCESS)

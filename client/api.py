@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 from pydantic import RootModel
 
 from api_schemas.audit import AuditPage, ConsistencyProof, InclusionProof
+from api_schemas.events import EventPage, EventType, JobEvent
 from api_schemas.jobs import JobPage, JobStatus, JobView
 from api_schemas.methods import MethodView
 from api_schemas.patches import PatchView
@@ -20,7 +21,8 @@ from api_schemas.reports import Report
 from api_schemas.requests import UnlearnRequest
 from api_schemas.service import Readiness, Version
 from api_schemas.shelf import ModelList, ModelView, VersionList
-from client import downloads, evidence, watching
+from api_schemas.webhooks import DeliveryPage, DeliveryView, WebhookList, WebhookSecret, WebhookView
+from client import downloads, evidence, listening, watching
 from client.exchange import Exchange, parsed, segment
 
 
@@ -117,6 +119,21 @@ class Client:
         ``WaitTimeout`` after ``timeout`` seconds.
         """
         return watching.watch(self._exchange, job_id, on_change, timeout)
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[JobEvent]:
+        """Each of the job's events as it happens, up to the final one; after ``after`` alone.
+
+        Each comes once and in order, through breaks and restarts of the service: it bears one that
+        is away for up to ``watching.PATIENCE_SECONDS``. Raises ``ServiceUnreachable`` beyond that.
+        """
+        return listening.events(self._exchange, job_id, after)
+
+    def history(self, job_id: str, after: int = 0, limit: int = 100) -> EventPage:
+        """What has happened to the job so far; pass ``next`` as ``after`` for the following."""
+        params = {"after": after, "limit": limit}
+        return parsed(
+            self._exchange.get(f"/jobs/{segment(job_id)}/events", params=params), EventPage
+        )
 
     def jobs(
         self,
@@ -222,6 +239,66 @@ class Client:
         """The public key that signs evidence, as PEM."""
         return self._exchange.get("/audit/key").text
 
+    def add_webhook(self, url: str, events: Iterable[EventType] | None = None) -> WebhookSecret:
+        """A new webhook, told about these types of events or about all, and its secret.
+
+        Not sent again when the answer is lost: list the webhooks then. To check what arrives use
+        any Standard Webhooks library with this secret.
+        """
+        body = {"url": url} | _types(events)
+        return parsed(
+            self._exchange.send("POST", "/webhooks", retry=False, json=body), WebhookSecret
+        )
+
+    def webhooks(self) -> WebhookList:
+        """The tenant's webhooks, oldest first."""
+        return parsed(self._exchange.get("/webhooks"), WebhookList)
+
+    def webhook(self, webhook_id: str) -> WebhookView:
+        """One webhook."""
+        return parsed(self._exchange.get(f"/webhooks/{segment(webhook_id)}"), WebhookView)
+
+    def enable_webhook(self, webhook_id: str, enabled: bool = True) -> WebhookView:
+        """The webhook, enabled or disabled; idempotent."""
+        return self._change(webhook_id, {"enabled": enabled})
+
+    def filter_webhook(self, webhook_id: str, events: Iterable[EventType] | None) -> WebhookView:
+        """The webhook, from now on told about these types of events, or about all (None)."""
+        return self._change(webhook_id, {"events": None} | _types(events))
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        """The webhook is gone. One that was gone before is a ``ProblemError``."""
+        self._exchange.send("DELETE", f"/webhooks/{segment(webhook_id)}", retry=False)
+
+    def rotate_webhook_secret(self, webhook_id: str) -> WebhookSecret:
+        """A new secret; the old one signs too until ``previous_until``. Not sent again if lost."""
+        address = f"/webhooks/{segment(webhook_id)}/rotate-secret"
+        return parsed(self._exchange.send("POST", address, retry=False), WebhookSecret)
+
+    def test_webhook(self, webhook_id: str) -> DeliveryView:
+        """A test message that is sent soon; see ``deliveries`` for what became of it."""
+        response = self._exchange.send("POST", f"/webhooks/{segment(webhook_id)}/test")
+        return parsed(response, DeliveryView)
+
+    def deliveries(
+        self, webhook_id: str, *, limit: int = 20, cursor: str | None = None
+    ) -> DeliveryPage:
+        """One page of the webhook's messages with their attempts, newest first."""
+        params: dict[str, int | str] = {"limit": limit}
+        if cursor is not None:
+            params["cursor"] = cursor
+        address = f"/webhooks/{segment(webhook_id)}/deliveries"
+        return parsed(self._exchange.get(address, params=params), DeliveryPage)
+
+    def replay_delivery(self, webhook_id: str, delivery_id: str) -> DeliveryView:
+        """The message is sent again, under its old id."""
+        address = f"/webhooks/{segment(webhook_id)}/deliveries/{segment(delivery_id)}/replay"
+        return parsed(self._exchange.send("POST", address), DeliveryView)
+
+    def _change(self, webhook_id: str, change: dict[str, Any]) -> WebhookView:
+        address = f"/webhooks/{segment(webhook_id)}"
+        return parsed(self._exchange.send("PATCH", address, json=change), WebhookView)
+
     def readyz(self) -> Readiness:
         """Whether requests can be accepted; a service that is not ready answers too."""
         response = self._exchange.send("GET", "/readyz", retry=False, accept=frozenset({503}))
@@ -234,6 +311,10 @@ class Client:
     def metrics(self) -> str:
         """The service's figures in Prometheus' text format."""
         return self._exchange.get("/metrics").text
+
+
+def _types(events: Iterable[EventType] | None) -> dict[str, Any]:
+    return {} if events is None else {"events": [EventType(kind).value for kind in events]}
 
 
 def _as_set(request: UnlearnRequest) -> bytes:

@@ -83,12 +83,12 @@ class Exchange:
             time.sleep(pause)
 
     @contextmanager
-    def stream(self, path: str, headers: Headers) -> Iterator[httpx.Response]:
+    def stream(self, path: str, headers: Headers, **options: Any) -> Iterator[httpx.Response]:
         """A successful answer whose body is still to be read.
 
         Raises ``ProblemError``; ``httpx.TransportError`` also while the body is read.
         """
-        with self._http.stream("GET", path, headers=headers) as response:
+        with self._http.stream("GET", path, headers=headers, **options) as response:
             if not response.is_success:
                 response.read()
                 raise ProblemError(problem_in(response))

@@ -69,8 +69,7 @@ def append(
         patch_id=left.patch_id,
         model_version=left.model_version,
     )
-    last = session.scalar(select(func.max(JobEventRow.number)).where(JobEventRow.job_id == job_id))
-    number = (last or 0) + 1
+    number = latest(session, job_id) + 1
     session.execute(
         insert(JobEventRow).values(
             job_id=job_id, number=number, tenant=job.tenant, type=kind, at=now, data=data
@@ -108,6 +107,12 @@ def after(session: Session, job_id: str, number: int, *, tenant: str, limit: int
         .limit(limit)
     )
     return [from_row(row) for row in rows]
+
+
+def latest(session: Session, job_id: str) -> int:
+    """The id of the job's last event, 0 if it has none."""
+    query = select(func.max(JobEventRow.number)).where(JobEventRow.job_id == job_id)
+    return session.scalar(query) or 0
 
 
 def from_row(row: JobEventRow) -> JobEvent:

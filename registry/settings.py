@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     oidc_leeway_seconds: float = Field(default=30.0, ge=0, le=300)
     #: How soon the keys are fetched again for a token that names an unknown one.
     oidc_refresh_seconds: PositiveFloat = 300.0
+    webhook_seconds: PositiveFloat = 0.5
+    #: For tests and one machine: http to the loopback and https to private addresses are called.
+    webhook_allow_private: bool = False
+    #: What seals the webhooks' secrets in the database; a file in the data folder unless set.
+    webhook_key_file: Annotated[Path, AfterValidator(_absolute)] | None = None
 
     max_sample_bytes: PositiveInt = 10 * MEBIBYTE
     max_body_bytes: PositiveInt = 128 * MEBIBYTE
@@ -126,6 +131,11 @@ class Settings(BaseSettings):
     def blob_folder(self) -> Path:
         """Where ``LocalBlobs`` keeps its files."""
         return self.data_folder / "blobs"
+
+    @property
+    def webhook_key(self) -> Path:
+        """The key file: made by whoever needs it first, shared by every front."""
+        return self.webhook_key_file or self.data_folder / "webhooks.key"
 
     def celery_config(self) -> dict[str, object]:
         """What both ends of the broker pass to Celery's ``app.conf.update``, so that they agree.

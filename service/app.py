@@ -23,6 +23,7 @@ from service import (
     artifacts,
     audit,
     documentation,
+    events,
     evidence,
     jobs,
     logs,
@@ -31,19 +32,23 @@ from service import (
     shelf,
     system,
     unlearn,
+    webhooks,
 )
 from service.background import Background
 from service.broker import Broker, CeleryBroker
 from service.guard import Guard
 from service.metrics import Measures
 from service.middleware import BodyLimit, Edge
+from service.outbound import Sender
 from service.parts import Parts, now
+from service.sealing import Sealer
 
 logger = logging.getLogger("razor.http")
 
 
 _ROUTERS: Final = tuple(
-    module.router for module in (unlearn, jobs, evidence, shelf, artifacts, audit, system)
+    module.router
+    for module in (unlearn, jobs, events, evidence, shelf, artifacts, audit, webhooks, system)
 )
 
 
@@ -75,6 +80,8 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         broker=broker or CeleryBroker(settings),
         measures=Measures(count),
         guard=Guard(settings, database),
+        sealer=Sealer(settings.webhook_key),
+        sender=Sender(allow_private=settings.webhook_allow_private),
     )
     app = Front(
         title="RAZOR",

@@ -1,6 +1,6 @@
-"""What the front does between requests: publish wake-ups, take jobs back, send wake-ups again.
+"""What the front does between requests: wake-ups, jobs taken back, messages to webhooks.
 
-Each of the three runs in a thread of its own. Several processes may do so at once: messages may
+Each of the four runs in a thread of its own. Several processes may do so at once: messages may
 be delivered twice, and a second delivery is harmless.
 """
 
@@ -13,6 +13,7 @@ from typing import Final
 
 from registry import jobs, outbox
 from service import logs
+from service.delivery import deliver
 from service.parts import Parts, now
 
 logger = logging.getLogger("razor.background")
@@ -121,7 +122,7 @@ class Loop:
 
 
 class Background:
-    """The three loops of a front, started and stopped together."""
+    """The four loops of a front, started and stopped together."""
 
     def __init__(self, parts: Parts) -> None:
         settings = parts.settings
@@ -129,6 +130,7 @@ class Background:
             relay: settings.relay_seconds,
             reap: settings.recovery_seconds,
             reconcile: settings.recovery_seconds,
+            deliver: settings.webhook_seconds,
         }
         self._loops = [
             _loop(parts, action, interval_seconds) for action, interval_seconds in intervals.items()

@@ -146,6 +146,11 @@ def accepted() -> Responses:
     return {202: {"description": "Accepted; the job is queued.", "headers": headers | _ETAG}}
 
 
+def created(what: str) -> Responses:
+    """The answer to a request that made something."""
+    return {201: {"description": "Made.", "headers": {"Location": _header(what)} | _ETAG}}
+
+
 def tagged() -> Responses:
     """An answer with an entity tag, or 304."""
     return {200: {"description": "As it is now.", "headers": _ETAG}, **_UNCHANGED}

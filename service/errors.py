@@ -11,7 +11,8 @@ ServiceError
 ├── BadRequest
 │   ├── MalformedJson
 │   ├── MalformedMultipart
-│   └── InvalidIdempotencyKey
+│   ├── InvalidIdempotencyKey
+│   └── InvalidLastEventId
 ├── UnsupportedMediaType
 ├── BodyTooLarge
 ├── InvalidRequest
@@ -109,6 +110,10 @@ class MalformedMultipart(BadRequest):
 
 class InvalidIdempotencyKey(BadRequest):
     """The Idempotency-Key must be 1 to 255 printable ASCII characters, bare or in quotes."""
+
+
+class InvalidLastEventId(BadRequest):
+    """The Last-Event-ID must be the id of one of the job's events; leave it out to start anew."""
 
 
 class UnsupportedMediaType(ServiceError):

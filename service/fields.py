@@ -64,5 +64,10 @@ def from_body(error: ValidationError) -> list[FieldProblem]:
 
 
 def from_parameters(details: Sequence[Mapping[str, Any]]) -> list[FieldProblem]:
-    """The same for query, path and header parameters: ``/query/limit``, ``/path/name``."""
-    return [_field_problem(line, line["loc"]) for line in details[:MAX_PROBLEMS]]
+    """The same for what the framework reads: ``/query/limit``, ``/path/name``, or in the body."""
+    return [_field_problem(line, _in_body(line["loc"])) for line in details[:MAX_PROBLEMS]]
+
+
+def _in_body(location: Sequence[int | str]) -> Sequence[int | str]:
+    """The place in the body's own document; other places as they are."""
+    return location[1:] if location[:1] == ("body",) else location

@@ -41,6 +41,10 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
+#: What can come of an attempt to deliver: the receiver has it; it is tried again; it never is.
+DELIVERED, FAILED, DEAD = "delivered", "failed", "dead"
+
+
 def version() -> str:
     """The version of the installed distribution, ``0+source`` when run from a bare checkout."""
     try:
@@ -140,6 +144,14 @@ class Measures:
             ["loop"],
             registry=self._registry,
         )
+        self.webhook_deliveries = Counter(
+            "razor_webhook_deliveries",
+            "Attempts to deliver a webhook message, by what came of them.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        for outcome in (DELIVERED, FAILED, DEAD):
+            self.webhook_deliveries.labels(outcome)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request. ``route`` is a template, never a path."""

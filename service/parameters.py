@@ -11,11 +11,20 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Header, Path
 
-from registry.errors import JobNotFound, LineNotFound, ModelNotFound, PatchNotFound
+from registry.errors import (
+    DeliveryNotFound,
+    JobNotFound,
+    LineNotFound,
+    ModelNotFound,
+    PatchNotFound,
+    WebhookNotFound,
+)
 
 _JOB: Final = re.compile(r"job_[0-9a-f]{32}")
 _PATCH: Final = re.compile(r"pat_[0-9a-f]{32}")
 _INDEX: Final = re.compile(r"\d{1,18}")
+_WEBHOOK: Final = re.compile(r"whk_[0-9a-f]{32}")
+_DELIVERY: Final = re.compile(r"msg_[0-9a-f]{32}")
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 IfNoneMatch = Annotated[
@@ -62,7 +71,25 @@ async def _line_index(index: Annotated[str, Path(examples=["17"])]) -> int:
     return int(index)
 
 
+async def _webhook_id(
+    webhook_id: Annotated[str, Path(examples=["whk_0123456789abcdef0123456789abcdef"])],
+) -> str:
+    if not _WEBHOOK.fullmatch(webhook_id):
+        raise WebhookNotFound("")
+    return webhook_id
+
+
+async def _delivery_id(
+    delivery_id: Annotated[str, Path(examples=["msg_0123456789abcdef0123456789abcdef"])],
+) -> str:
+    if not _DELIVERY.fullmatch(delivery_id):
+        raise DeliveryNotFound("")
+    return delivery_id
+
+
 JobId = Annotated[str, Depends(_job_id)]
 LineIndex = Annotated[int, Depends(_line_index)]
 PatchId = Annotated[str, Depends(_patch_id)]
 ModelId = Annotated[str, Depends(_model_id)]
+WebhookId = Annotated[str, Depends(_webhook_id)]
+DeliveryId = Annotated[str, Depends(_delivery_id)]

@@ -17,6 +17,8 @@ from registry.settings import Settings
 from service.broker import Broker
 from service.guard import Guard
 from service.metrics import Measures
+from service.outbound import Sender
+from service.sealing import Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class Parts:
     """One front's parts, shared by its threads.
 
     ``submissions`` bounds how many requests are decoded at once, to the cores there are; the others
-    wait without a thread. ``stopping`` is set when the process winds down.
+    wait without a thread. ``sender`` and ``sealer`` are for webhooks. ``stopping`` is set when the
+    process winds down.
     """
 
     settings: Settings
@@ -33,6 +36,8 @@ class Parts:
     broker: Broker
     measures: Measures
     guard: Guard
+    sealer: Sealer
+    sender: Sender
     submissions: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(1, os.cpu_count() or 1))
     )

@@ -59,6 +59,7 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.MalformedJson: Kind("malformed-json", 400, "Malformed JSON"),
     errors.MalformedMultipart: Kind("malformed-multipart", 400, "Malformed multipart body"),
     errors.InvalidIdempotencyKey: Kind("invalid-idempotency-key", 400, "Invalid Idempotency-Key"),
+    errors.InvalidLastEventId: Kind("invalid-last-event-id", 400, "Invalid Last-Event-ID"),
     errors.UnsupportedMediaType: Kind("unsupported-media-type", 415, "Unsupported media type"),
     errors.BodyTooLarge: Kind("body-too-large", 413, "Body too large"),
     errors.InvalidRequest: Kind("invalid-request", 422, "Invalid request"),
@@ -87,6 +88,10 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     registry_errors.LineNotFound: Kind("line-not-found", 404, "No such line"),
     registry_errors.TreeSizeInvalid: Kind("tree-size-invalid", 400, "No tree of that size"),
     registry_errors.BlobMissing: Kind("artifact-missing", 500, "Stored file is missing"),
+    registry_errors.WebhookNotFound: Kind("webhook-not-found", 404, "No such webhook"),
+    registry_errors.WebhookDisabled: Kind("webhook-disabled", 409, "Webhook is disabled"),
+    registry_errors.TooManyWebhooks: Kind("too-many-webhooks", 409, "Too many webhooks"),
+    registry_errors.DeliveryNotFound: Kind("delivery-not-found", 404, "No such delivery"),
     OperationalError: _UNAVAILABLE,
     InterfaceError: _UNAVAILABLE,
     PoolTimeout: _UNAVAILABLE,
@@ -112,6 +117,8 @@ def kind_of(exc_type: type[BaseException]) -> Kind:
 def translated(exc: Exception) -> Exception:
     """The framework's own exceptions as ours; every other exception as it is."""
     if isinstance(exc, RequestValidationError):
+        if any(line["type"] == "json_invalid" for line in exc.errors()):
+            return errors.MalformedJson()
         return errors.InvalidRequest(from_parameters(exc.errors()))
     if isinstance(exc, HTTPException):
         cls = _BY_HTTP_STATUS.get(exc.status_code, errors.BadRequest)

@@ -35,7 +35,7 @@ def job_view(job: Job) -> JobView:
         attempts=job.attempts,
         error=job.error,
         result=_result(job),
-        urls=_urls(job),
+        urls=job_urls(job.id, job.patch_id),
     )
 
 
@@ -45,9 +45,10 @@ def _result(job: Job) -> JobResult | None:
     return JobResult(verdict=job.verdict, patch_id=job.patch_id, model_version=job.model_version)
 
 
-def _urls(job: Job) -> JobUrls:
-    here = f"/jobs/{job.id}"
-    patch = f"/patches/{job.patch_id}" if job.patch_id else None
+def job_urls(job_id: str, patch_id: str | None) -> JobUrls:
+    """Where to go on from a job, and from its patch if it left one."""
+    here = f"/jobs/{job_id}"
+    patch = f"/patches/{patch_id}" if patch_id else None
     return JobUrls(
         self=here,
         cancel=f"{here}/cancel",

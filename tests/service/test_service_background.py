@@ -131,7 +131,12 @@ def test_the_lifespan_starts_and_stops_the_threads(tmp_path: Path) -> None:
 
     assert ours() == []
     with world(tmp_path):
-        assert sorted(ours()) == ["razor-reap", "razor-reconcile", "razor-relay"]
+        assert sorted(ours()) == [
+            "razor-deliver",
+            "razor-reap",
+            "razor-reconcile",
+            "razor-relay",
+        ]
     assert ours() == []
 
 
