@@ -184,7 +184,8 @@ def valid(stored: Iterable[Mapping[str, Any]], now: datetime) -> list[Secret]:
 
 
 def _written(secret: Secret) -> dict[str, str | None]:
-    return {"sealed": secret.sealed, "until": secret.until and secret.until.isoformat()}
+    until = None if secret.until is None else secret.until.isoformat()
+    return {"sealed": secret.sealed, "until": until}
 
 
 def _row(session: Session, webhook_id: str, tenant: str, *, lock: bool = False) -> WebhookRow:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
@@ -45,16 +45,14 @@ LastEventId = Annotated[
 ]
 Accept = Annotated[str | None, Header(include_in_schema=False)]
 
-_STREAMED: Final[dict[str, Any]] = {
-    "description": "The history; or, if you accept it, the stream: each event with id, event "
-    "(its type) and data (the same JSON as an item of the history).",
-    "content": {STREAM: {"schema": {"type": "string"}}},
-    "headers": {
-        "Link": {"description": 'rel="next", if any.', "schema": {"type": "string"}},
+_ANSWERS: Final[documentation.Responses] = {
+    200: {
+        "description": "The history; or, if you accept it, the stream: each event with id, event "
+        "(its type) and data (the same JSON as an item of the history).",
+        "content": {STREAM: {"schema": {"type": "string"}}},
+        "headers": {"Link": {"description": 'rel="next", if any.', "schema": {"type": "string"}}},
     },
-}
-_OVER: Final[dict[str, Any]] = {
-    "description": "Only for streams: you have the final event, so do not come back."
+    204: {"description": "Only for streams: you have the final event, so do not come back."},
 }
 
 
@@ -71,7 +69,7 @@ class Part(Input):
     "/jobs/{job_id}/events",
     response_model=EventPage,
     summary="What happened to a job, and what happens",
-    responses={200: _STREAMED, 204: _OVER}
+    responses=_ANSWERS
     | documentation.problems_of(JobNotFound, errors.InvalidLastEventId, errors.InvalidRequest),
 )
 async def read_events(

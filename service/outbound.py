@@ -34,6 +34,10 @@ class _Refused(Exception):
     """The name leads to an address that nothing is sent to."""
 
 
+class _Untrusted(Exception):
+    """The server cannot show that it is who the address names."""
+
+
 class _Unresolved(Exception):
     """The name has no address."""
 
@@ -84,6 +88,8 @@ class Sender:
             return Result(failure=DeliveryFailure.ADDRESS_REFUSED)
         except _Unresolved:
             return Result(failure=DeliveryFailure.NAME_UNRESOLVED)
+        except _Untrusted:
+            return Result(failure=DeliveryFailure.TLS_FAILED)
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as exc:
             return Result(failure=_failure(exc))
 
@@ -113,8 +119,6 @@ def _failure(exc: Exception) -> DeliveryFailure:
 
     if isinstance(exc, httpcore.TimeoutException):
         return DeliveryFailure.TIMED_OUT
-    if isinstance(exc.__cause__, ssl.SSLError):
-        return DeliveryFailure.TLS_FAILED
     if isinstance(exc, httpcore.ConnectError):
         return DeliveryFailure.UNREACHABLE
     return DeliveryFailure.BROKEN_ANSWER
@@ -150,7 +154,13 @@ def _backend(addresses: Resolve, until: float) -> httpcore.NetworkBackend:
             timeout: float | None = None,
         ) -> httpcore.NetworkStream:
             limit = left(timeout, httpcore.ConnectTimeout)
-            return Stream(self._inner.start_tls(ssl_context, server_hostname, limit))
+            try:
+                return Stream(self._inner.start_tls(ssl_context, server_hostname, limit))
+            except httpcore.ConnectError as exc:
+                # Told apart here, because the pool forgets the cause.
+                if isinstance(exc.__cause__, ssl.SSLError):
+                    raise _Untrusted from None
+                raise
 
         def get_extra_info(self, info: str) -> Any:
             return self._inner.get_extra_info(info)

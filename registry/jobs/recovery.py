@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -60,7 +61,7 @@ def _release(
     session: Session, row: JobRow, reaped: Reaped, *, max_attempts: int, now: datetime
 ) -> None:
     if row.status is JobStatus.CANCELING:
-        ending: dict[str, object] = {"outcome": Outcome.CANCELED, "finished_at": now}
+        ending: dict[str, Any] = {"outcome": Outcome.CANCELED, "finished_at": now}
         move(session, row.id, row.status, JobStatus.CANCELED, now=now, **ending)
         reaped.canceled.append(row.id)
     elif row.attempts >= max_attempts:
@@ -68,7 +69,7 @@ def _release(
         move(session, row.id, row.status, JobStatus.FAILED, now=now, **ending)
         reaped.dead_lettered.append(row.id)
     else:
-        start = {"phase": QUEUED_PHASE, "fraction": 0.0, "resends": 0}
+        start: dict[str, Any] = {"phase": QUEUED_PHASE, "fraction": 0.0, "resends": 0}
         move(session, row.id, row.status, JobStatus.QUEUED, now=now, **start)
         reaped.requeued.append(row.id)
 
