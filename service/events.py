@@ -26,7 +26,7 @@ from service.parts import Parts, PartsOf
 
 router = APIRouter(tags=["jobs"])
 
-POLL_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.5
 #: Shorter than the minute after which proxies cut a silent connection.
 KEEP_ALIVE_SECONDS: Final = 15.0
 #: Then the listener has to come back, and show again that it may listen.
