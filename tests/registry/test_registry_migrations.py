@@ -8,12 +8,12 @@ import threading
 
 import pytest
 from pydantic import ValidationError
-from registry_examples import TENANT, accept, report, shelve
+from registry_examples import PRINCIPAL, START, TENANT, accept, claim, report, shelve, succeed
 from sqlalchemy import JSON, column, create_engine, inspect, make_url, table, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from api_schemas.methods import Razor
-from registry import audit, jobs, schema
+from registry import audit, events, jobs, schema
 from registry.database import Database
 
 URLS = ("sqlite_url", pytest.param("postgres_url", marks=pytest.mark.postgres))
@@ -192,4 +192,35 @@ def test_rows_of_the_first_tables_are_read_after_an_upgrade(url: str) -> None:
     assert found is not None
     assert [known.target for known in found.preflight] == [0]
     assert found.earlier == []
+    database.close()
+
+
+def test_jobs_from_before_there_were_histories_get_theirs(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    shelve(database, "clip-a", "clip-b")
+    with database.transaction() as session:
+        first = accept(session)
+        running = claim(session)
+        assert running is not None
+        done = succeed(session, running)
+        canceled = accept(session)
+        jobs.cancel(session, canceled.id, tenant=TENANT, principal=PRINCIPAL, now=START)
+        claimed = accept(session)
+        assert claim(session) is not None
+        waiting = accept(session)
+        every = [job.id for job in (first, canceled, claimed, waiting)]
+        told = [events.after(session, one, 0, tenant=TENANT, limit=9) for one in every]
+    address = make_url(url)
+    schema.downgrade(address, "0002")
+    assert "job_events" not in tables(url)
+    schema.upgrade(address)
+    with database.transaction() as session:
+        again = [events.after(session, one, 0, tenant=TENANT, limit=9) for one in every]
+        assert again == told
+        assert [len(one) for one in again] == [3, 2, 2, 1]
+        assert again[0][-1].data.patch_id == done.patch_id
+        # And it goes on from there.
+        jobs.cancel(session, waiting.id, tenant=TENANT, principal=PRINCIPAL, now=START)
+        assert events.latest(session, waiting.id) == 2
     database.close()

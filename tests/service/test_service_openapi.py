@@ -204,6 +204,9 @@ def attempt(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> se
         if isinstance(case.query.get("wait"), int | float):
             # What a minute's wait answers is the same as what a short one does.
             case.query["wait"] = min(case.query["wait"], 0.1)
+        if any(isinstance(value, list) and len(value) < 2 for value in case.query.values()):
+            # A list of one is wrong in the schema, and on the wire the same as its one value.
+            return
         # A wrong header that was made up stays wrong.
         given = {} if "authorization" in {name.lower() for name in case.headers or {}} else headers
         statuses.add(case.call_and_validate(checks=CHECKS, headers=given).status_code)
