@@ -166,8 +166,9 @@ def test_each_scope_opens_its_routes_and_admin_opens_all(front: World, http: Tes
     headers = {scope.value: bearer(front.new_key(scope)) for scope in Scope}
     for method, path in guarded(front):
         (needed,) = document[path][method.lower()]["security"][0]["bearer"]
+        place = address(front, path)
         for scope, header in headers.items():
-            answer = http.request(method, address(front, path), headers=header)
+            answer = http.request(method, place, headers=header)
             allowed = scope in (needed, Scope.ADMIN)
             assert (path, scope, answer.status_code != 403) == (path, scope, allowed)
 
