@@ -46,8 +46,16 @@ class TreeSize(Input):
 class Sizes(Input):
     """Two checkpoints of the log, by their sizes."""
 
-    first: int = Field(alias="from", ge=0, lt=_MOST, description="The earlier one's size.")
-    second: int = Field(alias="to", ge=0, lt=_MOST, description="The later one's size.")
+    first: int = Field(
+        default=0, alias="from", ge=0, lt=_MOST, description="The earlier one's size."
+    )
+    second: int | None = Field(
+        default=None,
+        alias="to",
+        ge=0,
+        lt=_MOST,
+        description="The later one's size; the present one when left out.",
+    )
 
 
 @router.get(
@@ -112,11 +120,10 @@ def prove_consistency(
 ) -> Response:
     """The hashes that lead from the earlier root to the later one."""
     with parts.database.transaction() as session:
-        path = audit.consistency(session, query.first, query.second)
+        second = audit.size(session) if query.second is None else query.second
+        path = audit.consistency(session, query.first, second)
     hashes = [value.hex() for value in path]
-    return answers.json_answer(
-        ConsistencyProof(first=query.first, second=query.second, hashes=hashes)
-    )
+    return answers.json_answer(ConsistencyProof(first=query.first, second=second, hashes=hashes))
 
 
 @router.get(

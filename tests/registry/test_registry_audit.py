@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
+import uuid
+from pathlib import Path
 
 import pytest
 from registry_examples import at
 from sqlalchemy import event, func, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from evidence import lines, merkle
@@ -16,6 +19,8 @@ from registry import audit
 from registry.database import Database
 from registry.errors import LineNotFound, TreeSizeInvalid
 from registry.tables import AuditNodeRow
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "evidence.md"
 
 
 def append(
@@ -202,6 +207,45 @@ def test_the_database_keeps_every_line(database: Database, table: str, column: s
         assert audit.root(session, 2) == slow_root(leaves)
         append(session, 2)  # the control: a line can still be added
         assert audit.size(session) == 3
+
+
+@pytest.mark.postgres
+def test_the_documented_role_can_add_lines_and_nothing_else(postgres_url: str) -> None:
+    """The lines of docs/evidence.md, as they stand there."""
+    database = Database(postgres_url)
+    database.migrate()
+    role = f"razor_test_{uuid.uuid4().hex}"
+    granted = re.findall(r"^    ((?:GRANT|REVOKE) .*;)$", DOCUMENT.read_text(), re.MULTILINE)
+    assert len(granted) == 3
+    with database.transaction() as session:
+        schema = session.scalar(text("SELECT current_schema()"))
+        session.execute(text(f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA {schema} TO {role}"))
+        for statement in granted:
+            session.execute(text(statement.replace("razor_app", role)))
+    try:
+        with database.transaction() as session:
+            session.execute(text(f"SET LOCAL ROLE {role}"))
+            append(session, 0)
+            append(session, 1)
+            assert audit.size(session) == 2
+
+        def tamper(statement: str) -> None:
+            with database.transaction() as session:
+                session.execute(text(f"SET LOCAL ROLE {role}"))
+                session.execute(text(statement))
+
+        for statement in (
+            "DELETE FROM audit",
+            "UPDATE audit_nodes SET hash = hash",
+            "ALTER TABLE audit DISABLE TRIGGER USER",
+            "DROP TRIGGER audit_append_only ON audit",
+        ):
+            with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+                tamper(statement)
+    finally:
+        with database.transaction() as session:
+            session.execute(text(f"DROP OWNED BY {role}; DROP ROLE {role}"))
+        database.close()
 
 
 def test_ids_with_gaps_are_leaves_without(database: Database) -> None:

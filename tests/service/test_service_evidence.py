@@ -101,7 +101,7 @@ def test_pages_follow_each_other(http: TestClient, job: Job) -> None:
         ("/audit/proof/999999", (404, "line-not-found")),
         ("/audit/proof/1?size=1", (400, "tree-size-invalid")),
         ("/audit/proof/1?size=999999", (400, "tree-size-invalid")),
-        ("/audit/consistency?from=1", (422, "invalid-request")),
+        ("/audit/consistency?from=-1", (422, "invalid-request")),
         ("/audit/consistency?from=2&to=1", (400, "tree-size-invalid")),
         ("/audit/consistency?from=0&to=999999", (400, "tree-size-invalid")),
         ("/jobs/job_" + "0" * 32 + "/evidence", (404, "job-not-found")),
