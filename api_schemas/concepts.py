@@ -37,6 +37,11 @@ def _clean_name(name: str) -> str:
     return cleaned
 
 
+def plain(text: str) -> str:
+    """One spelling of a text: composed, single spaces, case folded."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
+
+
 Name = Annotated[
     str,
     Field(min_length=1, max_length=MAX_NAME_CHARACTERS, examples=["Mara Venn"]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from api_schemas.base import Output
 from api_schemas.reports import Verdict
 
@@ -88,12 +90,19 @@ class JobView(Output):
     regulation: str
     subject_request_id: str | None
     dry_run: bool
-    metadata: dict[str, str]
+    metadata: dict[str, str] = Field(description="Deleted with the target's name: empty then.")
+    subjects: list[str] = Field(
+        description="The targets in order, each as a keyed hash of its name: the same name is the "
+        "same subject in every request of a tenant, and another in each other tenant."
+    )
     progress: Progress
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     due_at: datetime | None
+    erased_at: datetime | None = Field(
+        description="Since when the target's name, its pictures and the metadata are deleted."
+    )
     attempts: int
     error: JobError | None
     result: JobResult | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import (
     AwareDatetime,
@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -27,6 +28,10 @@ MAX_TARGETS = 8
 PICTURES = 64
 #: The key under which an error of several fields together says which field to look at.
 PLACE = "place"
+#: The fields that are personal data: gone from a request once its job has ended.
+PERSONAL: Final = ("target", "targets", "metadata")
+#: The validation context in which a request may lack them.
+WITHOUT_PERSONAL: Final = "without_personal"
 
 ModelId = Annotated[
     str,
@@ -133,14 +138,21 @@ class UnlearnRequest(Input):
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=32)
 
     def wanted(self) -> tuple[Target, ...]:
-        """What is to be forgotten, in order, in whichever form it was sent: at least one."""
+        """What is to be forgotten, in order, in whichever form it was sent.
+
+        At least one, unless this is what remains of a request whose personal data is gone.
+        """
         return self.targets if self.target is None else (self.target,)
 
+    def without_personal(self) -> Self:
+        """The same request without whom it is about and without free text."""
+        return self.model_copy(update={"target": None, "targets": (), "metadata": {}})
+
     @model_validator(mode="after")
-    def _check_targets(self) -> Self:
+    def _check_targets(self, info: ValidationInfo) -> Self:
         if self.target is not None and self.targets:
             raise _wrong("target_and_targets", "Send target or targets, not both.", "targets")
-        if not self.wanted():
+        if not self.wanted() and not (info.context or {}).get(WITHOUT_PERSONAL):
             words = "Say what is to be forgotten: send target, or targets for a list of them."
             raise _wrong("missing", words, "target")
         if len(self.targets) > 1:

@@ -187,9 +187,9 @@ def environment_for(settings: Settings) -> dict[str, str]:
         "RAZOR_HOST": settings.host,
         "RAZOR_PORT": str(settings.port),
     }
-    for name in ("database_url", "broker_url"):
+    for name in ("database_url", "broker_url", "key_file"):
         if (value := getattr(settings, name)) is not None:
-            given[f"RAZOR_{name.upper()}"] = value
+            given[f"RAZOR_{name.upper()}"] = str(value)
     # Run from a source tree, our packages are found through this tree and through nothing else.
     source = str(Path(__file__).resolve().parent.parent)
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]

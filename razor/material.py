@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from api_schemas.concepts import Target, TargetKind
+from api_schemas.concepts import Target, TargetKind, plain
 from api_schemas.reports import DataRoles
 from razor import pictures, splits, wordings
 from razor.errors import RetainSetInvalid
@@ -249,20 +248,15 @@ def _digests(pixels: Tensor) -> tuple[str, ...]:
 
 def _retained(shelf: Shelf, domain: str, names: Sequence[str], shown: set[str]) -> list[int]:
     """Rows that neither show the target nor carry one of these names in label or caption."""
-    wanted = [re.compile(rf"(?<!\w){re.escape(_plain(name))}(?!\w)") for name in names]
+    wanted = [re.compile(rf"(?<!\w){re.escape(plain(name))}(?!\w)") for name in names]
 
     def keeps(position: int) -> bool:
-        label = _plain(shelf.rows.labels[domain][position])
-        caption = _plain(shelf.rows.captions[position])
+        label = plain(shelf.rows.labels[domain][position])
+        caption = plain(shelf.rows.captions[position])
         named = any(name.search(text) for name in wanted for text in (label, caption))
         return bool(label) and not named and shelf.digests[position] not in shown
 
     return [position for position in range(len(shelf.rows)) if keeps(position)]
-
-
-def _plain(text: str) -> str:
-    """One spelling of a text: composed, single spaces, case folded."""
-    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
 
 
 def neighbours(

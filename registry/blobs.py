@@ -11,9 +11,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from registry import leftovers
 from registry.errors import BlobMissing, InvalidDigest
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -56,17 +58,27 @@ class BlobStore(Protocol):
         """The digest of every blob, in no order."""
         ...
 
+    def stale(self, before: datetime) -> Iterator[str]:
+        """The digest of every blob that was stored before this moment, in no order."""
+        ...
+
+    def sweep(self, before: datetime) -> None:
+        """What was begun before this moment and never became a blob is gone; idempotent."""
+        ...
+
 
 class MemoryBlobs:
     """Blobs in memory, for tests: keeps the laws of ``BlobStore`` except surviving a crash."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
+        self._stored: dict[str, datetime] = {}
 
     def put(self, data: bytes) -> str:
         """The bytes are stored; returns their digest."""
         digest = hashlib.sha256(data).hexdigest()
         self._blobs[digest] = bytes(data)
+        self._stored[digest] = datetime.now(UTC)
         return digest
 
     def put_file(self, path: Path) -> str:
@@ -94,6 +106,13 @@ class MemoryBlobs:
     def digests(self) -> Iterator[str]:
         """The digest of every blob, in no order."""
         return iter(tuple(self._blobs))
+
+    def stale(self, before: datetime) -> Iterator[str]:
+        """The digest of every blob that was stored before this moment."""
+        return (digest for digest in self.digests() if self._stored[digest] < before)
+
+    def sweep(self, before: datetime) -> None:
+        """Nothing is ever half written."""
 
     def _get(self, digest: str) -> bytes:
         try:
@@ -160,6 +179,20 @@ class LocalBlobs:
         for path in self._folder.glob("??/??/*"):
             if _DIGEST.fullmatch(path.name):
                 yield path.name
+
+    def stale(self, before: datetime) -> Iterator[str]:
+        """The digest of every blob that was stored before this moment, in no order."""
+        for digest in self.digests():
+            try:
+                stored = self._path(digest).stat().st_mtime
+            except FileNotFoundError:
+                continue
+            if stored < before.timestamp():
+                yield digest
+
+    def sweep(self, before: datetime) -> None:
+        """What was begun before this moment and never became a blob is gone; idempotent."""
+        leftovers.remove(self._folder, before, f"{_TEMPORARY}*")
 
     def _path(self, digest: str) -> Path:
         _checked(digest)

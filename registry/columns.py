@@ -39,15 +39,16 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Stored(TypeDecorator[SchemaT]):
-    """A schema's object, kept as JSON and validated when it is read."""
+    """A schema's object, kept as JSON and validated when read; ``context`` may loosen that."""
 
     # json and not jsonb: jsonb refuses "\u0000", which a request's metadata may hold.
     impl = JSON
     cache_ok = True
 
-    def __init__(self, model: type[SchemaT]) -> None:
+    def __init__(self, model: type[SchemaT], *, context: str | None = None) -> None:
         super().__init__(none_as_null=True)
         self.model = model
+        self.context = context
 
     def process_bind_param(self, value: SchemaT | None, dialect: Dialect) -> Any:
         """Turn the object into plain JSON values."""
@@ -55,7 +56,10 @@ class Stored(TypeDecorator[SchemaT]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> SchemaT | None:
         """Turn plain JSON values into the object."""
-        return None if value is None else self.model.model_validate(value)
+        if value is None:
+            return None
+        context = None if self.context is None else {self.context: True}
+        return self.model.model_validate(value, context=context)
 
 
 def word(enum: type[StrEnum]) -> Enum:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     URL,
@@ -21,13 +21,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from registry import schema
+from registry import idempotency, schema
+from registry.errors import KeysMissing
+from registry.installation import Keys
 
 #: How long a transaction waits for another one on SQLite before it gives up.
 SQLITE_WAIT_SECONDS = 30
 #: FastAPI's thread pool has 40 threads; each may hold one connection.
 IDLE_CONNECTIONS = 5
 MORE_CONNECTIONS = 40
+_KEYS: Final = "razor.keys"
 
 #: Marks the connections of transactions that only read.
 _READS = "razor_reads"
@@ -39,14 +42,24 @@ _to_json = functools.partial(json.dumps, allow_nan=False)
 class Database:
     """One database that many threads may share. Make one per process: it does not survive a fork.
 
-    ``url``: ``sqlite:////folder/file.db`` or ``postgresql+psycopg://user@host/name``.
+    ``url``: ``sqlite:////folder/file.db`` or ``postgresql+psycopg://user@host/name``. ``keys``
+    are the installation's: without them nobody's data is taken in, and none is opened.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys | None = None) -> None:
         self._url = make_url(url)
+        self._keys = keys
         self._engine = _engine(self._url)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        self._readers = sessionmaker(self._engine.execution_options(**{_READS: True}))
+        info = {_KEYS: keys}
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False, info=info)
+        self._readers = sessionmaker(self._engine.execution_options(**{_READS: True}), info=info)
+
+    @property
+    def keys(self) -> Keys:
+        """The installation's keys. Raises ``KeysMissing``."""
+        if self._keys is None:
+            raise KeysMissing
+        return self._keys
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -70,6 +83,25 @@ class Database:
     def migrate(self) -> None:
         """The tables are those of this release; idempotent, and safe in two processes at once."""
         schema.upgrade(self._url)
+        if self._keys is not None:
+            with self.transaction() as session:
+                idempotency.key_old_fingerprints(session, self._keys)
+
+    def scrub(self) -> bool:
+        """No file of the database holds a row that was deleted or overwritten; False = try again.
+
+        SQLite: freed pages are zeroed as they are freed, and the write-ahead log is emptied here,
+        unless a reader is at work for longer than a transaction waits. PostgreSQL: nothing is
+        done; it clears old rows itself, when it vacuums.
+        """
+        if self._url.get_backend_name() != "sqlite":
+            return True
+        connection = self._engine.raw_connection()
+        try:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.close()
+        return not busy
 
     def ping(self) -> None:
         """Raise ``sqlalchemy.exc.OperationalError`` if the database does not answer."""
@@ -79,6 +111,14 @@ class Database:
     def close(self) -> None:
         """Give every connection back; idempotent."""
         self._engine.dispose()
+
+
+def keys_of(session: Session) -> Keys:
+    """The installation's keys, which come with every session. Raises ``KeysMissing``."""
+    keys = session.info.get(_KEYS)
+    if keys is None:
+        raise KeysMissing
+    return cast(Keys, keys)
 
 
 def _engine(url: URL) -> Engine:
@@ -114,7 +154,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # The driver's own habit of opening transactions by itself, late, is switched off.
     connection.isolation_level = None
     # FULL: a job that was answered with 202 is still there after a power cut.
-    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+    # secure_delete: what is deleted is overwritten with zeros.
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

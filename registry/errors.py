@@ -23,7 +23,11 @@ RegistryError
 ├── WebhookNotFound
 ├── WebhookDisabled
 ├── TooManyWebhooks
-└── DeliveryNotFound
+├── DeliveryNotFound
+├── KeyFileInvalid
+├── KeysMissing
+├── SealBroken
+└── PersonalDataGone
 
 The first paragraph of a class's docstring is its message and says what to do next. Attributes
 hold ids, states and digests only: no name, prompt or picture is ever part of an error.
@@ -35,6 +39,8 @@ import inspect
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from api_schemas.jobs import JobStatus
 
 
@@ -222,3 +228,31 @@ class DeliveryNotFound(RegistryError):
     def __init__(self, delivery_id: str) -> None:
         super().__init__(delivery_id)
         self.delivery_id = delivery_id
+
+
+class KeyFileInvalid(RegistryError):
+    """The key file is damaged or others may read it; restore it from its backup, with mode 600."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class KeysMissing(RegistryError):
+    """The database was opened without the installation's keys; pass those of its key file."""
+
+
+class SealBroken(RegistryError):
+    """What was sealed does not open, for its key is gone or another; restore the key file."""
+
+
+class PersonalDataGone(RegistryError):
+    """The job's pictures and its target's name are deleted, or sealed; send the request again.
+
+    They are deleted when a job has ended and its tenant keeps nothing, or not any more. An
+    unfinished job cannot read them where the installation's key file is another than it was.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id

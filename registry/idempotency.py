@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from registry.errors import IdempotencyConflict
 from registry.inserts import insert_if_absent
+from registry.installation import Keys
 from registry.tables import IdempotencyRow
+
+#: A digest without a key: 64 hex digits. A keyed one is longer by its prefix.
+_PLAIN_DIGITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """What the client sent (``key``, for ``route``) and a digest of what it asked for.
 
+    The digest is a keyed one (``Keys.fingerprint``): a plain one could be guessed from a name.
     A key counts within one tenant, principal and route. Each field holds at most 255 characters.
     """
 
@@ -67,3 +73,12 @@ def reserve(
     first = lookup(session, tenant=tenant, principal=principal, key=key)
     assert first is not None, "a key that could not be reserved belongs to a job"
     return first
+
+
+def key_old_fingerprints(session: Session, keys: Keys) -> None:
+    """Fingerprints of before are keyed like those of today, so that their replays still work."""
+    old = session.execute(
+        select(IdempotencyRow).where(func.length(IdempotencyRow.fingerprint) == _PLAIN_DIGITS)
+    ).scalars()
+    for row in old:
+        row.fingerprint = keys.fingerprint(row.fingerprint)

@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, repr=False)
     broker_url: str | None = Field(default=None, repr=False)
 
+    key_file: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None, description="The installation's key; made in the data folder if left out."
+    )
+    retention_days: int = Field(
+        default=0, ge=0, le=3650, description="How long pictures and names outlive their job."
+    )
+    sweep_seconds: PositiveFloat = 600.0
+
     host: str = "127.0.0.1"
     port: int = Field(default=8731, ge=0, le=65535)
     worker_metrics_port: int | None = Field(default=None, ge=0, le=65535)
@@ -136,6 +144,16 @@ class Settings(BaseSettings):
     def webhook_key(self) -> Path:
         """The key file: made by whoever needs it first, shared by every front."""
         return self.webhook_key_file or self.data_folder / "webhooks.key"
+
+    @property
+    def key_path(self) -> Path:
+        """Where the installation's key is: in the data folder unless a file is set."""
+        return self.key_file or self.data_folder / "razor.key"
+
+    @property
+    def work_folder(self) -> Path:
+        """Where files are in the making; what a crash leaves here is swept."""
+        return self.data_folder / "work"
 
     def celery_config(self) -> dict[str, object]:
         """What both ends of the broker pass to Celery's ``app.conf.update``, so that they agree.

@@ -23,7 +23,7 @@ from api_schemas.events import EventData, EventType
 from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.patches import PatchManifest
 from api_schemas.reports import Report, Verdict
-from api_schemas.requests import UnlearnRequest
+from api_schemas.requests import WITHOUT_PERSONAL, UnlearnRequest
 from api_schemas.shelf import ModelRecord
 from api_schemas.tenants import TenantSettings
 from api_schemas.webhooks import (
@@ -33,6 +33,7 @@ from api_schemas.webhooks import (
     DisabledReason,
 )
 from registry.columns import Identifier, Label, Serial, Sha256, Stored, UtcDateTime, word
+from registry.subjects import Subjects
 
 #: Stands for "no deadline" where jobs are ordered: databases disagree on where NULL sorts.
 NO_DEADLINE = datetime(9999, 12, 31, tzinfo=UTC)
@@ -95,7 +96,10 @@ class JobRow(Base):
     message_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     resends: Mapped[int]
     error: Mapped[JobError | None] = mapped_column(Stored(JobError))
-    request: Mapped[UnlearnRequest] = mapped_column(Stored(UnlearnRequest))
+    # Without its personal part, which lies sealed in ``personal``; rows of before hold it here.
+    request: Mapped[UnlearnRequest] = mapped_column(
+        Stored(UnlearnRequest, context=WITHOUT_PERSONAL)
+    )
     samples: Mapped[list[str]] = mapped_column(JSON)
     probe_samples: Mapped[list[str]] = mapped_column(JSON)
     # Last and deferred: SQLite then never reads its pages for a list of jobs.
@@ -135,6 +139,37 @@ class JobRow(Base):
         Index("ix_jobs_page", "tenant", "created_at", "id"),
         Index("ix_jobs_page_status", "tenant", "status", "created_at", "id"),
         Index("ix_jobs_page_model", "tenant", "model_id", "created_at", "id"),
+    )
+
+
+class PersonalRow(Base):
+    """What a job holds of people: sealed while it is needed, then keyed hashes only.
+
+    A table of its own: the rows of ``jobs`` hold reports, which a list of jobs must not read.
+    """
+
+    __tablename__ = "personal"
+
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), primary_key=True)
+    retention_days: Mapped[int]
+    data_key: Mapped[bytes | None]
+    sealed: Mapped[bytes | None]
+    # None only in rows that were made before there were keys, until they are erased.
+    subjects: Mapped[Subjects | None] = mapped_column(Stored(Subjects))
+    # From when on nothing can be opened; None while the job has not ended.
+    erase_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # When the last picture was deleted.
+    erased_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        CheckConstraint("(data_key IS NULL) = (sealed IS NULL)", name="sealed_with_its_key"),
+        CheckConstraint("erased_at IS NULL OR data_key IS NULL", name="erased_without_a_key"),
+        Index(
+            "ix_personal_due",
+            "erase_at",
+            sqlite_where=text("erased_at IS NULL"),
+            postgresql_where=text("erased_at IS NULL"),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from registry import installation
 from registry import jobs as registry_jobs
 from registry.blobs import LocalBlobs
 from registry.database import Database
@@ -67,7 +68,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
 
     ``broker`` replaces the one that the settings name.
     """
-    database = Database(settings.database)
+    database = Database(settings.database, installation.load(settings.key_path))
 
     def count() -> Counts:
         with database.transaction() as session:

@@ -1,6 +1,6 @@
-"""What the front does between requests: wake-ups, jobs taken back, messages to webhooks.
+"""What the front does between requests: wake-ups, jobs taken back, webhooks, forgetting.
 
-Each of the four runs in a thread of its own. Several processes may do so at once: messages may
+Each of these runs in a thread of its own. Several processes may do so at once: messages may
 be delivered twice, and a second delivery is harmless.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
-from registry import jobs, outbox
+from registry import jobs, leftovers, outbox, personal, sealing
+from registry.errors import BlobMissing
 from service import logs
 from service.delivery import deliver
 from service.parts import Parts, now
@@ -22,6 +24,8 @@ BATCH: Final = 100
 MAX_PAUSE_SECONDS: Final = 30.0
 #: How long stopping waits for a round that is under way, such as a broker's connect timeout.
 STOP_SECONDS: Final = 10.0
+#: How old a file must be to belong to nobody who is still at work: far above any request's time.
+LEFTOVER_SECONDS: Final = 3600.0
 
 
 def relay(parts: Parts) -> None:
@@ -61,6 +65,56 @@ def reconcile(parts: Parts) -> None:
         )
     if count:
         logger.info("wake-ups sent again", extra={"count": count})
+
+
+def forget(parts: Parts) -> None:
+    """Nothing personal outlives its time: it cannot be opened, and then its files are gone.
+
+    Raises ``NotScrubbed`` while a reader keeps old rows in the database's files; then the next
+    round does it all again.
+    """
+    with parts.database.transaction() as session:
+        over = personal.due(session, limit=BATCH, now=now())
+    if not over:
+        return
+    for one in over:
+        for digest in one.blobs:
+            parts.blobs.delete(digest)
+    if not parts.database.scrub():
+        raise NotScrubbed
+    with parts.database.transaction() as session:
+        personal.note_erased(session, over, now())
+    logger.info("personal data deleted", extra={"count": len(over)})
+
+
+def sweep(parts: Parts) -> None:
+    """What crashes left behind is gone: half-written files, pictures that no job refers to.
+
+    Only what is older than ``LEFTOVER_SECONDS``: younger files may be a request under way.
+    """
+    before = now() - timedelta(seconds=LEFTOVER_SECONDS)
+    stale = [digest for digest in parts.blobs.stale(before) if _is_picture(parts, digest)]
+    if stale:
+        with parts.database.transaction() as session:
+            needed = personal.needed_blobs(session)
+        for digest in stale:
+            if digest not in needed:
+                parts.blobs.delete(digest)
+    parts.blobs.sweep(before)
+    leftovers.remove(parts.settings.work_folder, before)
+
+
+def _is_picture(parts: Parts, digest: str) -> bool:
+    """Whether the blob is a sealed picture: other blobs, such as patches, are others' to delete."""
+    try:
+        with parts.blobs.open(digest) as file:
+            return sealing.is_picture(file.read(len(sealing.PICTURE_MARK)))
+    except BlobMissing:
+        return False
+
+
+class NotScrubbed(Exception):
+    """The database's files may still hold what was deleted, because somebody reads them."""
 
 
 class Loop:
@@ -122,7 +176,7 @@ class Loop:
 
 
 class Background:
-    """The four loops of a front, started and stopped together."""
+    """The loops of a front, started and stopped together."""
 
     def __init__(self, parts: Parts) -> None:
         settings = parts.settings
@@ -131,6 +185,8 @@ class Background:
             reap: settings.recovery_seconds,
             reconcile: settings.recovery_seconds,
             deliver: settings.webhook_seconds,
+            forget: settings.recovery_seconds,
+            sweep: settings.sweep_seconds,
         }
         self._loops = [
             _loop(parts, action, interval_seconds) for action, interval_seconds in intervals.items()

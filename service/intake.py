@@ -82,9 +82,12 @@ class Limits:
 
 @contextmanager
 def clean_copies(
-    groups: Mapping[str, Sequence[BinaryIO]], limits: Limits
+    groups: Mapping[str, Sequence[BinaryIO]], limits: Limits, work_folder: Path | None = None
 ) -> Iterator[dict[str, list[Path]]]:
     """Clean PNG files of every picture, by group and in order, removed again on leaving.
+
+    They lie in ``work_folder``, where the janitor finds them after a crash; None = the system's own
+    folder for such files, which nobody sweeps.
 
     The groups' names are the request's fields: a flaw of the fourth file of ``samples`` is at
     ``/samples/3``. Raises ``InvalidSamples`` with every flaw found; nothing is decoded before all
@@ -97,7 +100,9 @@ def clean_copies(
         for index, file in enumerate(files)
     ]
     _check_headers(pictures, limits)
-    with TemporaryDirectory(prefix="razor-intake-") as folder:
+    if work_folder is not None:
+        work_folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="intake-", dir=work_folder) as folder:
         paths = _clean_all(pictures, Path(folder))
         yield {
             name: [paths[f"/{name}/{index}"] for index in range(len(files))]

@@ -21,6 +21,7 @@ from registry import idempotency, jobs, models, quotas
 from registry.blobs import BlobStore
 from registry.errors import IdempotencyConflict, ModelNotFound
 from registry.jobs.record import Job
+from registry.sealing import DataKey
 from service import answers, documentation, errors, intake, submission, views
 from service.access import Caller, Writer
 from service.parameters import IdempotencyKey
@@ -97,9 +98,10 @@ def _unlearn(
 ) -> Response:
     key = idempotency_key(key_header)
     submitted = submission.parse(body)
-    known = (
-        None if key is None else idempotency.Key(ROUTE, key, fingerprint=submitted.fingerprint())
-    )
+    known = None
+    if key is not None:
+        fingerprint = parts.database.keys.fingerprint(submitted.fingerprint())
+        known = idempotency.Key(ROUTE, key, fingerprint)
     with parts.database.transaction() as session:
         job = _made_before(session, caller, known)
         if job is not None:
@@ -155,11 +157,12 @@ def _accept(
 ) -> Job:
     groups = {"samples": submitted.samples, "probe_samples": submitted.probe_samples}
     limits = intake.Limits.of(parts.settings, len(submitted.request.wanted()))
-    with intake.clean_copies(groups, limits) as copies:
-        stored = {name: _store(parts.blobs, paths) for name, paths in copies.items()}
+    data_key = DataKey.random()
+    with intake.clean_copies(groups, limits, parts.settings.work_folder) as copies:
+        stored = {name: _store(parts.blobs, data_key, paths) for name, paths in copies.items()}
     request = submitted.request.model_copy(update={"method": method})
     received_at = now()
-    # If this fails the blobs stay behind: named by content, they serve the next attempt.
+    # If this fails the blobs stay behind: nobody has their key, and the janitor sweeps them.
     with parts.database.transaction() as session:
         # Again: meanwhile others may have used the quota up, or this very request have come twice.
         job = _made_before(session, caller, key)
@@ -176,12 +179,14 @@ def _accept(
             due_at=request.due_at or statutory_deadline(request.regulation, received_at),
             idempotency=key,
             now=received_at,
+            data_key=data_key,
+            retention_days=parts.settings.retention_days,
         )
 
 
-def _store(blobs: BlobStore, paths: list[Path]) -> list[str]:
+def _store(blobs: BlobStore, data_key: DataKey, paths: list[Path]) -> list[str]:
     try:
-        return [blobs.put_file(path) for path in paths]
+        return [blobs.put(data_key.seal_picture(path.read_bytes())) for path in paths]
     except OSError as exc:
         raise errors.StorageUnavailable from exc
 

@@ -7,7 +7,7 @@ import traceback
 from api_schemas.jobs import JobError
 from patches.errors import PatchError
 from razor import errors as science
-from registry.errors import BlobMissing
+from registry.errors import BlobMissing, PersonalDataGone
 
 #: Exception -> (code, whether the caller may simply send the request again). First match counts.
 FINAL: tuple[tuple[type[Exception], str, bool], ...] = (
@@ -18,6 +18,7 @@ FINAL: tuple[tuple[type[Exception], str, bool], ...] = (
     (science.MethodUnsupported, "method_unsupported", False),
     (science.EditDiverged, "edit_diverged", False),
     (BlobMissing, "blob_missing", True),
+    (PersonalDataGone, "personal_data_gone", True),
     (PatchError, "parent_patch_invalid", False),
 )
 

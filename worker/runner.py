@@ -18,7 +18,7 @@ from patches import folder as patch_folder
 from razor import gate, material, serialize
 from razor.errors import Cancelled
 from razor.unlearn import Run, Task, unlearn
-from registry import ids, jobs, models
+from registry import ids, installation, jobs, models
 from registry.blobs import LocalBlobs
 from registry.database import Database
 from registry.errors import LeaseLost
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 #: What a report says where earlier targets could not be measured again.
 UNMEASURED = (
-    "{} targets of earlier versions could not be measured again: their pictures are gone, or the "
-    "retain set has no labels for them any more. They were kept out of the retained pictures."
+    "{} targets of earlier versions could not be measured again: their pictures are deleted, and "
+    "the retain set has too few of its own. They were kept out of the retained pictures."
 )
 
 
@@ -95,7 +95,8 @@ def _get_child(settings: Settings) -> _Child:
     global _child
     if _child is None:
         blobs = LocalBlobs(settings.blob_folder)
-        _child = _Child(settings, Database(settings.database), blobs, WarmCache(blobs))
+        database = Database(settings.database, installation.load(settings.key_path))
+        _child = _Child(settings, database, blobs, WarmCache(blobs))
     return _child
 
 
@@ -108,7 +109,7 @@ def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
     warm = child.warm.get(model, line)
     heartbeat.tick("load", 0.8, {})
     request = job.request
-    earlier = targets.forgotten(warm, before, child.blobs)
+    earlier = targets.forgotten(warm, before, child.blobs, child.database.keys)
     materials = material.assemble_all(
         warm.shelf,
         targets.asked(job, child.blobs),
@@ -163,7 +164,7 @@ def _ending(run: Run, job: jobs.Job) -> tuple[JobStatus, Outcome]:
 
 def _store(child: _Child, run: Run, base: BaseModelRef, job: jobs.Job, warm: Warm) -> NewPatch:
     """Writes the patch and moves its file to its own hash; a crash leaves a temporary folder."""
-    work_folder = child.settings.data_folder / "work"
+    work_folder = child.settings.work_folder
     work_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work_folder) as temporary:
         out = Path(temporary) / "patch"

@@ -37,6 +37,8 @@ class Warm:
     retain_digest: str  # as it was when the shelf was read
     #: (version, place in its request) -> a target that the version forgot
     earlier: dict[tuple[int, int], Earlier] = field(default_factory=dict)
+    #: (domain, mark of a deleted name) -> that name as the retain set writes it
+    mentions: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass

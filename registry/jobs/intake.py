@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 from api_schemas.events import EventType
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.requests import UnlearnRequest
-from registry import audit, events, ids, outbox
+from registry import audit, events, ids, outbox, personal
 from registry import idempotency as keys
 from registry.errors import JobFinished, ModelNotFound
 from registry.jobs import record
 from registry.jobs.moves import QUEUED_PHASE, move
 from registry.jobs.record import Job
+from registry.sealing import DataKey
 from registry.tables import NO_DEADLINE, JobRow, ModelRow
 
 
@@ -31,9 +32,13 @@ def accept(
     due_at: datetime | None,
     idempotency: keys.Key | None,
     now: datetime,
+    data_key: DataKey | None = None,
+    retention_days: int = 0,
 ) -> Job:
     """The job, its idempotency row, audit entry and outbox row, in the caller's transaction.
 
+    The request's personal part is kept sealed under ``data_key``, which the caller has sealed the
+    pictures with, and is deleted ``retention_days`` after the job has ended (0: with its end).
     ``due_at`` is the deadline that counts (the caller weighs the requester's and the law's). A
     key that has made a job already returns that job as it stands now, and nothing is written.
     Raises ``ModelNotFound``; ``IdempotencyConflict`` when the key was used for another request.
@@ -63,39 +68,42 @@ def accept(
             attempts=0,
             token=0,
             resends=0,
-            request=request,
+            request=request.without_personal(),
             samples=list(samples),
             probe_samples=list(probe_samples),
         )
     )
+    personal.keep(
+        session,
+        job_id,
+        request,
+        tenant=tenant,
+        data_key=data_key or DataKey.random(),
+        retention_days=retention_days,
+    )
     outbox.enqueue(session, [job_id], now)
     events.append(session, job_id, EventType.ACCEPTED, now=now)
-    _note_acceptance(session, job_id, request, tenant=tenant, principal=principal, now=now)
-    return record.get(session, job_id)
+    job = record.get(session, job_id)
+    _note_acceptance(session, job, principal=principal, now=now)
+    return job
 
 
-def _note_acceptance(
-    session: Session,
-    job_id: str,
-    request: UnlearnRequest,
-    *,
-    tenant: str,
-    principal: str,
-    now: datetime,
-) -> None:
+def _note_acceptance(session: Session, job: Job, *, principal: str, now: datetime) -> None:
+    request = job.request
     audit.append(
         session,
-        tenant=tenant,
+        tenant=job.tenant,
         actor=principal,
         action="job.accepted",
         object_type="job",
-        object_id=job_id,
+        object_id=job.id,
         # Nothing that the requester wrote in free text: that may be personal data.
         details={
             "model": request.model,
             "method": request.method.method,
             "regulation": request.regulation.value,
             "dry_run": request.dry_run,
+            "subjects": [each.subject for each in job.subjects],
         },
         now=now,
     )

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus
-from registry import events
+from registry import events, personal
 from registry.tables import JobRow
 from registry.transitions import CLAIMED, check
 
@@ -28,9 +28,11 @@ def move(
 ) -> bool:
     """Compare and set: the job went from ``old`` to ``new`` with these values, or nothing did.
 
-    False when the job is not in ``old`` any more. A job that leaves its worker leaves its lease.
+    False when the job is not in ``old`` any more. A job that leaves its worker leaves its lease;
+    one that ends (``finished_at`` is among the values) leaves its personal data to ``personal``.
     The move is a line of the job's history, and told to whom it concerns; ``left`` is what the
-    run leaves behind. Raises ``IllegalTransition``.
+    run leaves behind. Raises ``IllegalTransition``; ``PersonalDataGone`` where a job that has
+    ended would go on without it.
     """
     check(old, new)
     if new not in CLAIMED:
@@ -45,4 +47,10 @@ def move(
     if moved is None:
         return False
     events.append(session, job_id, events.type_of(old, new), left=left, now=now)
+    if new.is_final:
+        ended_at = values["finished_at"]
+        assert isinstance(ended_at, datetime)
+        personal.schedule(session, job_id, ended_at)
+    elif old.is_final:
+        personal.recall(session, job_id)
     return True

@@ -6,22 +6,27 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Row, Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
 from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.reports import Report, Verdict
 from api_schemas.requests import UnlearnRequest
+from registry import personal
 from registry.errors import JobNotFound
-from registry.tables import JobRow, PatchRow, VersionRow
+from registry.sealing import DataKey
+from registry.subjects import Subject
+from registry.tables import JobRow, PatchRow, PersonalRow, VersionRow
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One request and where it stands. Its repr shows no name, so that a log cannot either.
 
-    ``samples`` and ``probe_samples`` are blob digests. ``token`` is the fencing token of the
-    latest claim; it grows with every claim and never falls. The report is left out because it
-    is large: ``jobs.report`` reads it.
+    ``samples`` and ``probe_samples`` are blob digests, of pictures that ``data_key`` opens. Once
+    the personal data is out of reach, ``request`` lacks its personal part and ``data_key`` is None;
+    soon after, the blobs are gone too, and ``erased_at`` says when. ``subjects`` stay. ``token`` is
+    the fencing token of the latest claim; it grows with every claim and never falls. The report is
+    left out because it is large: ``jobs.report`` reads it.
     """
 
     id: str
@@ -47,6 +52,9 @@ class Job:
     model_version: int | None
     samples: tuple[str, ...]
     probe_samples: tuple[str, ...]
+    subjects: tuple[Subject, ...]
+    data_key: DataKey | None
+    erased_at: datetime | None
 
     def __repr__(self) -> str:
         return f"Job(id={self.id!r}, status={self.status.value!r}, token={self.token})"
@@ -86,23 +94,28 @@ def lock(session: Session, job_id: str, tenant: str | None = None) -> JobRow:
     return row
 
 
-def rows() -> Select[JobRow, bool, str | None, int | None]:
+def rows() -> Select[JobRow, bool, str | None, int | None, PersonalRow | None]:
     """What ``from_row`` needs of each job."""
     return (
-        select(JobRow, JobRow.report.is_not(None), PatchRow.id, VersionRow.number)
+        select(JobRow, JobRow.report.is_not(None), PatchRow.id, VersionRow.number, PersonalRow)
         .outerjoin(PatchRow, PatchRow.job_id == JobRow.id)
         .outerjoin(VersionRow, VersionRow.job_id == JobRow.id)
+        .outerjoin(PersonalRow, PersonalRow.job_id == JobRow.id)
         .execution_options(populate_existing=True)
     )
 
 
-def from_row(found: Row[JobRow, bool, str | None, int | None]) -> Job:
-    """The record of one of ``rows``."""
-    row, has_report, patch_id, model_version = found
+def from_row(found: Row[JobRow, bool, str | None, int | None, PersonalRow | None]) -> Job:
+    """The record of one of ``rows``, opened with the keys of the session that read it."""
+    row, has_report, patch_id, model_version, kept = found
+    session = object_session(row)
+    assert session is not None, "a row that was just read belongs to its session"
+    request, data_key = personal.opened(session, row, kept)
+    subjects = None if kept is None else kept.subjects
     return Job(
         id=row.id,
         tenant=row.tenant,
-        request=row.request,
+        request=request,
         status=row.status,
         outcome=row.outcome,
         verdict=row.verdict,
@@ -123,4 +136,7 @@ def from_row(found: Row[JobRow, bool, str | None, int | None]) -> Job:
         model_version=model_version,
         samples=tuple(row.samples),
         probe_samples=tuple(row.probe_samples),
+        subjects=() if subjects is None else subjects.items,
+        data_key=data_key,
+        erased_at=None if kept is None else kept.erased_at,
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from registry_examples import clear
+from registry_examples import KEYS, clear
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
@@ -59,7 +59,7 @@ def sqlite(_sqlite_database: Database) -> Database:
 
 
 def _migrated(url: str) -> Iterator[Database]:
-    database = Database(url)
+    database = Database(url, KEYS)
     database.migrate()
     yield database
     database.close()

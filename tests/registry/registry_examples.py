@@ -26,10 +26,13 @@ from api_schemas.requests import UnlearnRequest
 from api_schemas.shelf import ModelRecord, RetainSet
 from registry import idempotency, ids, jobs, models
 from registry.database import Database
+from registry.installation import Keys
 from registry.patches import NewPatch
 from registry.tables import Base
 
 NAME = "Mara Venn"
+#: Those of the tests' installation.
+KEYS = Keys(bytes(range(32)))
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
 TENANT = "tenant-a"

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,24 @@ def test_what_is_half_written_is_no_blob(tmp_path: Path) -> None:
     digest = blobs.put(b"abc")
     (tmp_path / digest[:2] / digest[2:4] / ".incoming-x").write_bytes(b"half")
     assert list(blobs.digests()) == [digest]
+
+
+def test_blobs_are_stale_once_they_are_older_than_that(blobs: BlobStore) -> None:
+    put = {blobs.put(bytes([number])) for number in range(3)}
+    now = datetime.now(UTC)
+    assert set(blobs.stale(now + timedelta(hours=1))) == put
+    assert set(blobs.stale(now - timedelta(hours=1))) == set()
+
+
+def test_what_a_crash_left_half_written_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    kept = blobs.put(b"kept")
+    (tmp_path / ".incoming-old").write_bytes(b"half")
+    (tmp_path / "other").write_bytes(b"none of ours")
+    now = datetime.now(UTC)
+    blobs.sweep(now - timedelta(hours=1))
+    assert (tmp_path / ".incoming-old").exists(), "it may be in the making"
+    for _ in range(2):
+        blobs.sweep(now + timedelta(hours=1))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["other"]
+    assert blobs.exists(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,10 @@ EXAMPLES = [
     errors.WebhookDisabled("whk_1"),
     errors.TooManyWebhooks(),
     errors.DeliveryNotFound("msg_1"),
+    errors.KeyFileInvalid(Path("/data/razor.key")),
+    errors.KeysMissing(),
+    errors.SealBroken(),
+    errors.PersonalDataGone("job_1"),
 ]
 
 

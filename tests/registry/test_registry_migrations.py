@@ -5,15 +5,28 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import ValidationError
-from registry_examples import PRINCIPAL, START, TENANT, accept, claim, report, shelve, succeed
+from registry_examples import (
+    KEYS,
+    PRINCIPAL,
+    START,
+    TENANT,
+    accept,
+    claim,
+    report,
+    shelve,
+    succeed,
+)
 from sqlalchemy import JSON, column, create_engine, inspect, make_url, table, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from api_schemas.jobs import JobStatus
 from api_schemas.methods import Razor
-from registry import audit, events, jobs, schema
+from api_schemas.requests import UnlearnRequest
+from registry import audit, events, jobs, personal, schema
 from registry.database import Database
 
 URLS = ("sqlite_url", pytest.param("postgres_url", marks=pytest.mark.postgres))
@@ -71,7 +84,7 @@ def test_down_and_up_again(url: str) -> None:
 
 
 def test_migrating_again_keeps_what_is_there(url: str) -> None:
-    database = Database(url)
+    database = Database(url, KEYS)
     database.migrate()
     shelve(database, "clip-a")
     with database.transaction() as session:
@@ -168,7 +181,7 @@ def test_lines_of_an_older_log_become_leaves(url: str) -> None:
 
 def test_rows_of_the_first_tables_are_read_after_an_upgrade(url: str) -> None:
     """A job that was judged before reports had a list of targets."""
-    database = Database(url)
+    database = Database(url, KEYS)
     database.migrate()
     shelve(database, "clip-a")
     with database.transaction() as session:
@@ -183,8 +196,8 @@ def test_rows_of_the_first_tables_are_read_after_an_upgrade(url: str) -> None:
     with database.transaction() as session:
         raw = table("jobs", column("request", JSON()), column("report", JSON()))
         session.execute(raw.update().values(request=request, report=old))
-        with pytest.raises(ValidationError):  # the control: today's code cannot read them
-            jobs.get(session, job.id)
+    with pytest.raises(ValidationError):  # the control: today's code cannot read it
+        UnlearnRequest.model_validate(request)
     schema.upgrade(address)
     with database.transaction() as session:
         assert jobs.get(session, job.id).request.method == Razor(tau=0.25)
@@ -223,4 +236,33 @@ def test_jobs_from_before_there_were_histories_get_theirs(url: str) -> None:
         # And it goes on from there.
         jobs.cancel(session, waiting.id, tenant=TENANT, principal=PRINCIPAL, now=START)
         assert events.latest(session, waiting.id) == 2
+
+
+def test_a_release_that_cannot_open_a_job_does_not_run_it_for_another(url: str) -> None:
+    """Back before there were keys: the name is lost, so the job has failed; forward, it forgets."""
+    database = Database(url, KEYS)
+    database.migrate()
+    shelve(database, "clip-a")
+    with database.transaction() as session:
+        sealed, clear = accept(session), accept(session)
+    address = make_url(url)
+    schema.downgrade(address, "0002")
+    raw = table(
+        "jobs", column("id"), column("status"), column("request", JSON()), column("error", JSON())
+    )
+    with database.transaction() as session:
+        for row in session.execute(raw.select()):
+            assert UnlearnRequest.model_validate(row.request).target.name == "deleted"
+            assert (row.status, row.error["code"]) == ("failed", "personal_data_gone")
+        was = clear.request.model_dump(mode="json")
+        session.execute(raw.update().where(raw.c.id == clear.id).values(request=was))
+    schema.upgrade(address)
+    with database.transaction() as session:
+        assert jobs.get(session, sealed.id).status is JobStatus.FAILED
+        assert jobs.get(session, clear.id).request == clear.request
+        over = personal.due(session, limit=10, now=datetime.now(UTC))
+        assert {one.job_id for one in over} == {sealed.id, clear.id}
+        assert jobs.get(session, clear.id).request.wanted() == ()
+        assert jobs.get(session, clear.id).subjects == clear.subjects
+    assert schema.differences(address) == []
     database.close()

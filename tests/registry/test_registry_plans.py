@@ -8,25 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from registry_examples import PRINCIPAL, TENANT, accept, at, beat, claim, shelve, succeed
+from registry_examples import KEYS, PRINCIPAL, TENANT, accept, at, beat, claim, shelve, succeed
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus
 from api_schemas.tenants import TenantSettings
-from registry import audit, jobs, outbox, quotas, tenants
+from registry import audit, jobs, outbox, personal, quotas, tenants
 from registry.database import Database
 
 MANY = 10_000
 #: Tables that grow with the jobs. ``models`` does not, and a claim looks at each model.
-GROWING = ("jobs", "patches", "versions", "idempotency", "audit")
+GROWING = ("jobs", "patches", "versions", "idempotency", "audit", "personal")
 
 
 @pytest.fixture(scope="module")
 def crowded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with many queued jobs, as a file."""
     path = tmp_path_factory.mktemp("crowded") / "razor.db"
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}", KEYS)
     database.migrate()
     shelve(database, "clip-a", "clip-b")
     limits = TenantSettings(max_queued_jobs=5 * MANY, max_jobs_per_day=MANY // 2)
@@ -38,6 +38,13 @@ def crowded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names = ", ".join(template)
         values = ", ".join(f":{name}" for name in template)
         session.execute(text(f"INSERT INTO jobs ({names}) VALUES ({values})"), rows)
+        session.execute(
+            text(
+                "INSERT INTO personal (job_id, retention_days, data_key, sealed, subjects)"
+                " SELECT jobs.id, 0, data_key, sealed, subjects FROM jobs, personal"
+                " WHERE jobs.id != job_id"
+            )
+        )
         session.execute(text("DELETE FROM outbox"))
         session.execute(text("UPDATE jobs SET message_sent_at = created_at"))
     database.close()
@@ -102,6 +109,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "relay": lambda s: outbox.mark_sent(s, [m.id for m in outbox.pending(s, 10)], at(1)),
     "resend": lambda s: outbox.resend(s, after_seconds=1, limit=10, now=at(100)),
     "quota": lambda s: quotas.wait_seconds(s, TENANT, now=at(1)),
+    "forget": lambda s: personal.due(s, limit=10, now=at(100)),
     "history": lambda s: audit.entries(s, object_id="job_" + "0" * 32),
 }
 

@@ -1,4 +1,4 @@
-"""Relay, reaper and reconciler: nothing is lost, whatever is down, and loops do not die."""
+"""Relay, reaper and the other loops: nothing is lost, whatever is down, and loops do not die."""
 
 from __future__ import annotations
 
@@ -131,12 +131,8 @@ def test_the_lifespan_starts_and_stops_the_threads(tmp_path: Path) -> None:
 
     assert ours() == []
     with world(tmp_path):
-        assert sorted(ours()) == [
-            "razor-deliver",
-            "razor-reap",
-            "razor-reconcile",
-            "razor-relay",
-        ]
+        loops = ("deliver", "forget", "reap", "reconcile", "relay", "sweep")
+        assert sorted(ours()) == [f"razor-{loop}" for loop in loops]
     assert ours() == []
 
 

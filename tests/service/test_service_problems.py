@@ -36,6 +36,10 @@ BEHIND_THE_FRONT = {
     registry_errors.TenantExists,
     registry_errors.KeyNotFound,
     registry_errors.KeyEnded,
+    registry_errors.KeyFileInvalid,
+    registry_errors.KeysMissing,
+    registry_errors.SealBroken,
+    registry_errors.PersonalDataGone,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import threading
 import time
@@ -74,7 +75,7 @@ def test_an_accepted_request_is_a_queued_job_with_pictures_and_message(
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
-def test_pictures_are_kept_in_order_as_png_under_their_own_digest(
+def test_pictures_are_kept_in_order_as_sealed_png_under_their_own_digest(
     front: World, http: TestClient, image_format: str
 ) -> None:
     sent = pictures(3, image_format=image_format)
@@ -87,10 +88,12 @@ def test_pictures_are_kept_in_order_as_png_under_their_own_digest(
     for number, digest in enumerate(job.samples):
         with front.parts.blobs.open(digest) as file:
             data = file.read()
-            assert sha256(data) == digest
-            image = Image.open(file)
-            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (8, 8))
-            assert abs(image.getpixel((4, 4))[0] - red(number)[0]) <= 2
+        assert sha256(data) == digest
+        assert b"PNG" not in data
+        assert job.data_key is not None
+        image = Image.open(io.BytesIO(job.data_key.open_picture(data)))
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (8, 8))
+        assert abs(image.getpixel((4, 4))[0] - red(number)[0]) <= 2
 
 
 def test_the_request_part_may_be_a_file_and_both_forms_make_the_same_job(

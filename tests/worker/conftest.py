@@ -18,7 +18,7 @@ from cli.shelf import register
 from razor.reference.captions import PROMPTS
 from razor.reference.clip import shipped_clip
 from razor.reference.folders import write_folder
-from registry import jobs
+from registry import installation, jobs
 from registry.blobs import LocalBlobs
 from registry.database import Database
 from registry.settings import Settings
@@ -103,7 +103,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def desk(tmp_path: Path, few: Path, draw_png: Callable[[str, int], bytes]) -> Iterator[Desk]:
     settings = Settings(data_folder=tmp_path / uuid.uuid4().hex)
     settings.data_folder.mkdir()
-    database = Database(settings.database)
+    database = Database(settings.database, installation.load(settings.key_path))
     database.migrate()
     record = ModelRecord(
         id="reference-clip",

@@ -11,6 +11,7 @@ import pytest
 
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.reports import Report
+from razor import mentions
 from razor import unlearn as science
 from registry import jobs, models
 from registry import patches as patch_rows
@@ -57,7 +58,9 @@ def test_two_jobs_make_a_line_and_a_fresh_worker_sees_what_a_warm_one_sees(desk:
 
 
 @pytest.mark.timeout(300)
-def test_two_people_make_one_patch_and_later_versions_measure_them_again(desk: Desk) -> None:
+def test_two_people_make_one_patch_and_later_versions_measure_them_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three versions of one model; what the first forgot is measured with each that follows."""
     both = desk.submit("Mara Venn", "Oskar Brill", probes=("quantize",))
     desk.work()
@@ -68,6 +71,7 @@ def test_two_people_make_one_patch_and_later_versions_measure_them_again(desk: D
     assert {metric.target for metric in found.robustness} == {0, 1}
     assert found.roles.target_fit + found.roles.target_select + found.roles.target_test == 16
     assert not found.earlier
+    assert (done.request.wanted(), done.data_key) == ((), None), "the request is deleted already"
     with desk.database.transaction() as session:
         assert len(models.lineage(session, "reference-clip", 1)) == 1
 
@@ -83,22 +87,28 @@ def test_two_people_make_one_patch_and_later_versions_measure_them_again(desk: D
         assert each.metric.after.value <= 10
     assert found.gate is not None
     assert sum(check.metric == "M1_earlier" for check in found.gate.checks) == 2
-    check_without_pictures(desk, done)
+    check_what_is_deleted(desk, monkeypatch)
 
 
-def check_without_pictures(desk: Desk, first: jobs.Job) -> None:
-    """Once the first job's pictures are gone, a third job runs and says what it could not see."""
-    for digest in first.samples:
-        desk.blobs.delete(digest)
-    for restart in (False, True):
-        if restart:
-            runner.close()
-        third = desk.submit("Juno Farrow", dry_run=True, seed=int(restart))
-        desk.work()
-        found = report(desk, third)
-        assert desk.job(third).outcome is Outcome.DRY_RUN
-        assert [(each.version, each.metric.target) for each in found.earlier] == [(2, 0)]
-        assert runner.UNMEASURED.format(2) in found.warnings
+def check_what_is_deleted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All three requests are deleted: the retain set's own pictures show what they forgot."""
+    third = desk.submit("Juno Farrow", dry_run=True)
+    desk.work()
+    found = report(desk, third)
+    assert desk.job(third).outcome is Outcome.DRY_RUN
+    places = [(each.version, each.metric.target) for each in found.earlier]
+    assert places == [(1, 0), (1, 1), (2, 0)]
+    assert not any("measured again" in warning for warning in found.warnings)
+    kept = found.roles.retain_test
+    # Without such pictures nothing is measured, the report says so, and nothing more is retained.
+    monkeypatch.setattr(mentions, "shown", lambda *_: None)
+    runner.close()
+    fourth = desk.submit("Juno Farrow", dry_run=True)
+    desk.work()
+    found = report(desk, fourth)
+    assert found.earlier == []
+    assert runner.UNMEASURED.format(3) in found.warnings
+    assert found.roles.retain_test == kept
 
 
 def test_of_two_targets_the_unknown_one_is_left_alone(desk: Desk) -> None:

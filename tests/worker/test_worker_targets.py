@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from api_schemas.requests import UnlearnRequest
+from razor.material import Labelled, Shelf
 from razor.pictures import Sizing
 from registry import jobs
 from registry.blobs import LocalBlobs
-from registry.errors import BlobMissing
-from worker import targets
+from registry.errors import BlobMissing, PersonalDataGone, SealBroken
+from registry.installation import Keys
+from registry.sealing import DataKey
+from registry.subjects import subjects_of
+from worker import failures, targets
 from worker.warm import Warm
 
+KEYS = Keys(bytes(range(32)))
 NAMES = ("Mara Venn", "Oskar Brill")
 
 
@@ -48,16 +55,31 @@ def made(tmp_path: Path, draw_png: Callable[[str, int], bytes]) -> Made:
     return Made(blobs, job_of(request, digests[:7], digests[7:]), pictures, warm())
 
 
-def job_of(request: UnlearnRequest, samples: tuple[str, ...], probes: tuple[str, ...]) -> jobs.Job:
-    fields = {"request": request, "samples": samples, "probe_samples": probes}
-    return cast(jobs.Job, SimpleNamespace(**fields))
+def job_of(
+    request: UnlearnRequest,
+    samples: tuple[str, ...],
+    probes: tuple[str, ...],
+    data_key: DataKey | None = None,
+) -> jobs.Job:
+    """As it is read while it may run; pictures without a key are in the clear."""
+    fields = {"id": "job_1", "request": request, "samples": samples, "probe_samples": probes}
+    subjects = subjects_of(request.wanted(), "tenant", KEYS).items
+    return cast(jobs.Job, SimpleNamespace(**fields, data_key=data_key, subjects=subjects))
 
 
-def warm() -> Warm:
+def without_names(job: jobs.Job) -> jobs.Job:
+    """As it is read once its personal data is deleted."""
+    fields = vars(job) | {"request": job.request.without_personal(), "data_key": None}
+    return cast(jobs.Job, SimpleNamespace(**fields | {"samples": (), "probe_samples": ()}))
+
+
+def warm(labels: Sequence[str] = (), captions: Sequence[str] = ()) -> Warm:
     sizing = Sizing(8, (0.5,) * 3, (0.5,) * 3)
     family: Any = SimpleNamespace(sizing=sizing)
-    shelf: Any = SimpleNamespace(domains=("name",))
-    return Warm("toy", "", (), family, shelf, "")
+    pixels = torch.zeros((len(labels), 3, 8, 8), dtype=torch.uint8)
+    rows = Labelled(pixels, tuple(captions) or ("",) * len(labels), {"name": tuple(labels)})
+    digests = tuple(f"{number:064x}" for number in range(len(labels)))
+    return Warm("toy", "", (), family, Shelf(rows, digests, ("name",), "", {}), "")
 
 
 def test_pictures_follow_each_other_target_by_target(made: Made) -> None:
@@ -78,7 +100,7 @@ def test_a_target_that_is_alone_has_every_picture(made: Made, form: dict[str, An
 
 def test_what_was_forgotten_keeps_its_version_its_place_and_its_pictures(made: Made) -> None:
     before = made.past(True, True)
-    first, second = targets.forgotten(made.warm, before, made.blobs)
+    first, second = targets.forgotten(made.warm, before, made.blobs, KEYS)
     assert [(each.version, each.target) for each in (first, second)] == [(1, 0), (1, 1)]
     assert (first.names, second.names) == (NAMES[:1], (NAMES[1], "O. Brill"))
     assert (len(first.pictures.select), len(first.pictures.test)) == (1, 1)
@@ -88,11 +110,11 @@ def test_what_was_forgotten_keeps_its_version_its_place_and_its_pictures(made: M
 
 def test_decoded_pictures_stay_warm_only_as_long_as_they_are_stored(made: Made) -> None:
     before = made.past(True, True)
-    first, second = targets.forgotten(made.warm, before, made.blobs)
-    again = targets.forgotten(made.warm, before, made.blobs)
+    first, second = targets.forgotten(made.warm, before, made.blobs, KEYS)
+    again = targets.forgotten(made.warm, before, made.blobs, KEYS)
     assert (again[0] is first, again[1] is second) == (True, True)
     made.blobs.delete(made.job.samples[0])
-    gone, kept = targets.forgotten(made.warm, before, made.blobs)
+    gone, kept = targets.forgotten(made.warm, before, made.blobs, KEYS)
     assert kept is second
     assert (len(gone.pictures.select), len(gone.pictures.test), gone.names) == (0, 0, NAMES[:1])
     assert set(made.warm.earlier) == {(1, 1)}
@@ -101,17 +123,61 @@ def test_decoded_pictures_stay_warm_only_as_long_as_they_are_stored(made: Made) 
         targets.asked(made.job, made.blobs)
 
 
+def test_sealed_pictures_are_opened_with_the_jobs_key_alone(made: Made) -> None:
+    data_key = DataKey.random()
+    digests = tuple(made.blobs.put(data_key.seal_picture(each)) for each in made.pictures)
+    job = job_of(made.job.request, digests[:7], digests[7:], data_key)
+    first, second = targets.asked(job, made.blobs)
+    assert [*first.samples, *second.samples, *second.probe_samples] == made.pictures
+    other = job_of(made.job.request, digests[:7], digests[7:], DataKey.random())
+    with pytest.raises(SealBroken):
+        targets.asked(other, made.blobs)
+
+
+def test_a_job_whose_data_is_gone_does_not_run(made: Made) -> None:
+    with pytest.raises(PersonalDataGone) as caught:
+        targets.asked(without_names(made.job), made.blobs)
+    told = failures.final_error(caught.value)
+    assert told is not None
+    assert (told.code, told.retryable) == ("personal_data_gone", True)
+
+
+def test_what_nobody_names_any_more_is_found_and_measured_in_the_retain_set(made: Made) -> None:
+    """Names are gone; the operator's own labels and captions still say what to leave out."""
+    made.warm = warm([NAMES[0]] * 4 + ["other"], ["", "", "", "", "with o. brill, too"])
+    before = [targets.Past(1, without_names(made.job), (True, True))]
+    first, second = targets.forgotten(made.warm, before, made.blobs, KEYS)
+    assert (first.names, len(first.pictures.test)) == (NAMES[:1], 1)
+    assert (second.names, len(second.pictures.test)) == (("o. brill",), 0)
+    assert targets.unmeasured([first, second], before) == 1
+    # Kept with the warm model, and the control: under another installation's key nobody is found.
+    assert targets.forgotten(made.warm, before, made.blobs, KEYS)[0].names == NAMES[:1]
+    strangers = targets.forgotten(warm([NAMES[0]] * 4), before, made.blobs, Keys(bytes(32)))
+    assert [each.names for each in strangers] == [(), ()]
+
+
+def test_a_name_that_is_kept_longer_than_its_pictures_is_measured_on_retained_ones(
+    made: Made,
+) -> None:
+    made.warm = warm([NAMES[0]] * 4)
+    made.blobs.delete(made.job.samples[0])
+    first, _ = targets.forgotten(made.warm, made.past(True, True), made.blobs, KEYS)
+    assert (first.names, len(first.pictures.test)) == (NAMES[:1], 1)
+    unknown, _ = targets.forgotten(made.warm, made.past(False, True), made.blobs, KEYS)
+    assert (unknown.names, len(unknown.pictures.test)) == (NAMES[:1], 0)
+
+
 def test_what_the_model_did_not_know_is_not_measured_but_stays_named(made: Made) -> None:
     before = made.past(True, False)
-    known, unknown = targets.forgotten(made.warm, before, made.blobs)
+    known, unknown = targets.forgotten(made.warm, before, made.blobs, KEYS)
     assert len(known.pictures.test)
     assert (len(unknown.pictures.test), unknown.names) == (0, (NAMES[1], "O. Brill"))
     assert targets.unmeasured([known, unknown], before) == 0
 
 
 def test_a_retain_set_that_lost_its_labels_stops_nothing(made: Made) -> None:
-    made.warm.shelf = cast(Any, SimpleNamespace(domains=("style",)))
+    made.warm.shelf = dataclasses.replace(warm().shelf, domains=("style",))
     before = made.past(True, True)
-    found = targets.forgotten(made.warm, before, made.blobs)
+    found = targets.forgotten(made.warm, before, made.blobs, KEYS)
     assert [each.names[0] for each in found] == list(NAMES)
     assert targets.unmeasured(found, before) == 2
