@@ -76,7 +76,6 @@ def enqueue(
     endpoints = session.execute(
         select(WebhookRow.id, WebhookRow.events)
         .where(WebhookRow.tenant == tenant, WebhookRow.disabled_reason.is_(None))
-        .order_by(WebhookRow.id)
         .with_for_update(read=True, key_share=True)
     )
     for webhook_id, wanted in endpoints:
@@ -176,7 +175,7 @@ def settle(
     if result.status_code == GONE and endpoint.disabled_reason is None:
         webhooks.disable(session, endpoint, DisabledReason.GONE)
         session.flush()
-        _note(session, "webhook.disabled", webhook_id, actor="webhooks", now=now)
+        _note(session, "webhook.disabled", webhook_id, endpoint.tenant, "webhooks", now)
     return row.status
 
 
@@ -232,7 +231,7 @@ def replay(
     if replayed is None:
         raise DeliveryNotFound(delivery_id)
     view = get(session, webhook_id, delivery_id, tenant)
-    _note(session, "webhook.replayed", webhook_id, actor=principal, now=now)
+    _note(session, "webhook.replayed", webhook_id, tenant, principal, now)
     return view
 
 
@@ -381,9 +380,12 @@ def _kind(session: Session, row: DeliveryRow) -> str:
     return session.get_one(JobEventRow, (row.job_id, row.event_number)).type.value
 
 
-def _note(session: Session, action: str, webhook_id: str, *, actor: str, now: datetime) -> None:
+def _note(
+    session: Session, action: str, webhook_id: str, tenant: str, actor: str, now: datetime
+) -> None:
     audit.append(
         session,
+        tenant=tenant,
         actor=actor,
         action=action,
         object_type="webhook",

@@ -35,6 +35,7 @@ class Due:
     """A job whose personal data is out of reach, and the blobs that must still be deleted."""
 
     job_id: str
+    tenant: str
     blobs: tuple[str, ...]
 
 
@@ -111,10 +112,13 @@ def due(session: Session, *, limit: int, now: datetime) -> list[Due]:
         .execution_options(populate_existing=True)
     ).all()
     over = {row.id: {*row.samples, *row.probe_samples} for row, _ in found}
+    owners = {row.id: row.tenant for row, _ in found}
     for row, kept in found:
         _forget(session, row, kept)
     needed = needed_blobs(session, besides=over) if over else set()
-    return [Due(job_id, tuple(sorted(blobs - needed))) for job_id, blobs in over.items()]
+    return [
+        Due(job_id, owners[job_id], tuple(sorted(blobs - needed))) for job_id, blobs in over.items()
+    ]
 
 
 def note_erased(session: Session, over: Iterable[Due], now: datetime) -> None:
@@ -131,6 +135,7 @@ def note_erased(session: Session, over: Iterable[Due], now: datetime) -> None:
     for one in first:
         audit.append(
             session,
+            tenant=one.tenant,
             actor="janitor",
             action="job.erased",
             object_type="job",

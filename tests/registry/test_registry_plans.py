@@ -14,12 +14,21 @@ from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus
 from api_schemas.tenants import TenantSettings
-from registry import audit, jobs, outbox, personal, quotas, tenants
+from registry import audit, deliveries, events, jobs, outbox, personal, quotas, tenants
 from registry.database import Database
 
 MANY = 10_000
 #: Tables that grow with the jobs. ``models`` does not, and a claim looks at each model.
-GROWING = ("jobs", "patches", "versions", "idempotency", "audit", "personal")
+GROWING = (
+    "jobs",
+    "patches",
+    "versions",
+    "idempotency",
+    "audit",
+    "personal",
+    "job_events",
+    "webhook_deliveries",
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +119,8 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "resend": lambda s: outbox.resend(s, after_seconds=1, limit=10, now=at(100)),
     "quota": lambda s: quotas.wait_seconds(s, TENANT, now=at(1)),
     "forget": lambda s: personal.due(s, limit=10, now=at(100)),
+    "events": lambda s: events.after(s, "job_" + "0" * 32, 3, tenant=TENANT, limit=9),
+    "deliver": lambda s: deliveries.claim(s, limit=9, each=3, lease_seconds=9, now=at(1)),
     "history": lambda s: audit.entries(s, object_id="job_" + "0" * 32),
 }
 

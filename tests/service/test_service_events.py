@@ -75,6 +75,16 @@ def test_a_listener_goes_on_after_the_last_event_it_has(front: World, http: Test
             assert answer.json()["type"] == "/problems/invalid-last-event-id"
 
 
+def test_wrong_parts_are_refused(front: World, http: TestClient) -> None:
+    job_id = front.accept()
+    for query in ("after=-1", "after=x", f"after={2**31}", "limit=0", "limit=101", "more=1"):
+        answer = http.get(f"/jobs/{job_id}/events?{query}")
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
+        assert answer.json()["errors"][0]["pointer"] == f"/query/{query.partition('=')[0]}"
+    for path in ("job_none", f"job_{'0' * 32}"):
+        assert http.get(f"/jobs/{path}/events", headers=STREAM).status_code == 404
+
+
 def test_pages_of_the_history_are_complete(front: World, http: TestClient) -> None:
     path: str | None = f"/jobs/{front.finished().id}/events?limit=2"
     found: list[int] = []

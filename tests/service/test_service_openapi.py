@@ -152,7 +152,6 @@ WITH_PARAMETERS = [
     ("POST", "/unlearn"),
     ("GET", "/jobs"),
     ("GET", "/jobs/{job_id}"),
-    ("GET", "/jobs/{job_id}/events"),
     ("POST", "/webhooks"),
 ]
 CHECKS = (
