@@ -49,6 +49,7 @@ class Guard:
         self._failures_per_minute = settings.auth_failures_per_minute
         self._failures = Buckets()
         self._requests = Buckets()
+        self._touches = Buckets()
         self._known = _Known()
         self._provider = _provider(settings)
 
@@ -102,7 +103,8 @@ class Guard:
         if holder is None:
             raise _unauthenticated()
         key = holder.key
-        if keys.is_stale(key, now):
+        # Of many requests at once, only one writes.
+        if keys.is_stale(key, now) and not self._touches.take(key.id, 1):
             with self._database.transaction() as session:
                 keys.touch(session, key.id, now=now)
         return Caller(key.tenant, key.principal, key.scopes), holder.settings

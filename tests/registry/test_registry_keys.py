@@ -218,7 +218,7 @@ def test_a_tenant_waits_when_its_queue_is_full_and_others_do_not(database: Datab
     shelve(database, "clip-a")
     limited(database, max_queued_jobs=2)
     assert [send(database, 1) for _ in range(3)] == [None, None, quotas.QUEUE_SECONDS]
-    assert [send(database, 1, tenant="other") for _ in range(3)] == [None] * 3
+    assert [send(database, 1.5, tenant="other") for _ in range(3)] == [None] * 3
     with database.transaction() as session:
         job = claim(session)
         assert job is not None
