@@ -73,6 +73,7 @@ class JobUrls(Output):
     cancel: str
     events: str
     evaluation: str
+    report: str
     patch: str | None
     patch_file: str | None
     weights: str | None

@@ -31,6 +31,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "cancel": ("razor cancel JOB",),
     "download": ("razor download JOB --out PATCH --weights",),
     "evidence": ("razor evidence JOB --out EVIDENCE && razor verify EVIDENCE --key key.pem",),
+    "report": ("razor report JOB --out report.html",),
     "apply": (
         "razor apply PATCH --checkpoint weights --out weights-patched",
         "razor apply PATCH1 PATCH2 --checkpoint weights --out weights-patched",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from api_schemas.judged import Judged, judged
 from api_schemas.reports import EarlierResult, GateCheck, Measurement, MetricResult, Report
 from cli.console import say, table
 
@@ -14,15 +15,10 @@ FIGURES = ("metric (unit, better)", "before", "after", "n")
 HEADERS = (*FIGURES, "threshold", "verdict")
 TESTED = "on test pictures, which nothing was tuned on"
 
-#: A metric and what the gate said of it, None where it has no threshold.
-Judged = tuple[MetricResult, GateCheck | None]
-
 
 def show_report(report: Report) -> None:
     """Target by target what was measured; attacks, earlier targets, the verdict and the cost."""
-    checks = report.gate.checks if report.gate is not None else []
-    judged = _judged([*report.metrics, *(each.metric for each in report.earlier)], checks)
-    metrics, earlier = judged[: len(report.metrics)], judged[len(report.metrics) :]
+    metrics, earlier = judged(report)
     for number in range(len(report.preflight)):
         _show_target(report, number, metrics)
     _show_robustness(report)
@@ -38,17 +34,6 @@ def show_report(report: Report) -> None:
         f"{len(report.edited)} units; patch {report.patch_bytes} bytes; "
         f"{report.cost.wall_seconds:.1f} s"
     )
-
-
-def _judged(metrics: Sequence[MetricResult], checks: Sequence[GateCheck]) -> list[Judged]:
-    """Each metric with its check. Checks of one id stand in the order of the metrics they judge."""
-    waiting: dict[str, list[GateCheck]] = {}
-    for check in checks:
-        waiting.setdefault(check.metric, []).append(check)
-    return [
-        (metric, waiting[metric.id].pop(0) if waiting.get(metric.id) else None)
-        for metric in metrics
-    ]
 
 
 def _show_target(report: Report, number: int, metrics: Sequence[Judged]) -> None:

@@ -1,4 +1,4 @@
-"""``razor status``, ``wait``, ``cancel``, ``download``: a job after it was submitted."""
+"""``razor status``, ``wait``, ``cancel``, ``download``, ``report``: a job once it is submitted."""
 
 from __future__ import annotations
 
@@ -91,6 +91,21 @@ def download(
             target = out / "weights" / name
             client.download_weights(patch_id, target)
             say(f"{target}: {target.stat().st_size} bytes")
+
+
+def report(
+    job: JobId,
+    out: Annotated[
+        Path, typer.Option(help="The page's file; one that is there already is replaced.")
+    ],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Fetch a finished job's report as one HTML page, to read, print or file."""
+    with connect(url) as client:
+        page = client.report_page(job)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(page)
+    say(f"{out}: {len(page)} bytes")
 
 
 def weights_name(manifest: PatchManifest) -> str:

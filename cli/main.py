@@ -75,6 +75,7 @@ for panel, name, function in (
     (ASK, "cancel", jobs.cancel),
     (ASK, "download", jobs.download),
     (ASK, "evidence", evidence.evidence),
+    (ASK, "report", jobs.report),
     (PATCH, "apply", patch_folders.apply),
     (PATCH, "verify", patch_folders.verify),
     (PATCH, "revert", patch_folders.revert),

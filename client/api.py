@@ -157,6 +157,10 @@ class Client:
         response = self._exchange.send("POST", f"/jobs/{segment(job_id)}/cancel")
         return parsed(response, JobView)
 
+    def report_page(self, job_id: str) -> bytes:
+        """The evaluation as one HTML page that needs nothing else; it names no target."""
+        return self._exchange.get(f"/jobs/{segment(job_id)}/report.html").content
+
     def evaluation(self, job_id: str) -> Report:
         """What the run found out; a ``ProblemError`` while there is none."""
         response = self._exchange.get(f"/jobs/{segment(job_id)}/evaluation")

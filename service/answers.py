@@ -1,4 +1,4 @@
-"""JSON answers: serialised once, tagged, never cached without asking again."""
+"""Answers: serialised once, tagged, never cached without asking again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,22 @@ def json_answer(
 ) -> Response:
     """The view as JSON with a strong entity tag, or 304 when the caller has these very bytes."""
     body = view.model_dump_json().encode()
+    return tagged(
+        body, "application/json", status=status, headers=headers, if_none_match=if_none_match
+    )
+
+
+def tagged(
+    body: bytes,
+    media_type: str,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    if_none_match: str | None = None,
+) -> Response:
+    """The body with a strong entity tag, or 304 when the caller has these very bytes."""
     etag = etags.of_body(body)
     sent = {"etag": etag, "cache-control": "private, no-cache", **(headers or {})}
     if etags.none_match_fails(if_none_match, etag):
         return Response(status_code=304, headers=sent)
-    return Response(body, status_code=status, headers=sent, media_type="application/json")
+    return Response(body, status_code=status, headers=sent, media_type=media_type)

@@ -30,6 +30,7 @@ from service import (
     logs,
     metrics,
     problems,
+    reports,
     shelf,
     system,
     unlearn,
@@ -49,7 +50,18 @@ logger = logging.getLogger("razor.http")
 
 _ROUTERS: Final = tuple(
     module.router
-    for module in (unlearn, jobs, events, evidence, shelf, artifacts, audit, webhooks, system)
+    for module in (
+        unlearn,
+        jobs,
+        events,
+        reports,
+        evidence,
+        shelf,
+        artifacts,
+        audit,
+        webhooks,
+        system,
+    )
 )
 
 

@@ -156,6 +156,16 @@ def tagged() -> Responses:
     return {200: {"description": "As it is now.", "headers": _ETAG}, **_UNCHANGED}
 
 
+def page(example: str) -> Responses:
+    """A page for people with an entity tag, or 304."""
+    headers = {"Content-Security-Policy": _header("Nothing but what the page holds.")} | _ETAG
+    content = {"text/html": {"schema": {"type": "string"}, "example": example}}
+    found: Responses = {
+        200: {"description": "The page.", "headers": headers, "content": content},
+    }
+    return found | _UNCHANGED
+
+
 def linked() -> Responses:
     """A page that links to the next one."""
     return {200: {"description": "One page.", "headers": {"Link": _header('rel="next", if any.')}}}

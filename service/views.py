@@ -56,6 +56,7 @@ def job_urls(job_id: str, patch_id: str | None) -> JobUrls:
         cancel=f"{here}/cancel",
         events=f"{here}/events",
         evaluation=f"{here}/evaluation",
+        report=f"{here}/report.html",
         patch=patch,
         patch_file=f"{patch}/patch.safetensors" if patch else None,
         weights=f"{patch}/weights" if patch else None,

@@ -59,6 +59,7 @@ def job(status: JobStatus = JobStatus.RUNNING, **changes: Any) -> JobView:
             cancel=f"/jobs/{JOB}/cancel",
             events=f"/jobs/{JOB}/events",
             evaluation=f"/jobs/{JOB}/evaluation",
+            report=f"/jobs/{JOB}/report.html",
             patch=None,
             patch_file=None,
             weights=None,

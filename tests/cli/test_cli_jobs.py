@@ -208,3 +208,12 @@ def test_a_refused_patch_comes_with_a_warning(run: Run, service: Service, tmp_pa
     found = run("download", JOB, "--out", str(tmp_path / "patch"))
     assert found.code == 0
     assert "refused this patch" in found.err
+
+
+def test_a_report_page_is_a_file(run: Run, service: Service, tmp_path: Path) -> None:
+    page = b"<!doctype html><title>Unlearning report</title>"
+    service.set("GET", f"/jobs/{JOB}/report.html", page)
+    out = tmp_path / "new" / "page.html"
+    found = run("report", JOB, "--out", str(out))
+    assert (found.code, found.out) == (0, f"{out}: {len(page)} bytes\n")
+    assert out.read_bytes() == page

@@ -175,3 +175,10 @@ def test_what_was_not_set_is_left_to_the_service() -> None:
     assert sent["method"] == {"method": "razor", "tau": 0.1}
     assert sent["seed"] == 0
     assert UnlearnRequest.model_validate(sent) == asked
+
+
+def test_the_report_is_a_page_too(front: World, service: Client) -> None:
+    job = front.finished()
+    page = service.report_page(job.id)
+    assert page.startswith(b"<!doctype html>")
+    assert job.id.encode() in page
