@@ -113,7 +113,9 @@ class Stack:
         environment = environment_for(settings)
         self.api = Process(API, "service", logs / "api.log", environment)
         self.workers = [
-            Process(f"worker {n}", "worker", logs / f"worker-{n}.log", environment)
+            Process(
+                f"worker {n}", "worker", logs / f"worker-{n}.log", worker_environment(settings, n)
+            )
             for n in range(1, workers + 1)
         ]
 
@@ -196,6 +198,14 @@ def environment_for(settings: Settings) -> dict[str, str]:
     # Neither front nor worker calls anybody: the operator's own key is none of their business.
     ours = {name: value for name, value in os.environ.items() if name != API_KEY_VARIABLE}
     return {**ours, **given, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def worker_environment(settings: Settings, number: int) -> dict[str, str]:
+    """The same for worker 1, 2, ...: each has its figures on the next port, if any has."""
+    found = environment_for(settings)
+    if settings.worker_metrics_port:
+        found["RAZOR_WORKER_METRICS_PORT"] = str(settings.worker_metrics_port + number - 1)
+    return found
 
 
 def check_port(host: str, port: int) -> None:

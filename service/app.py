@@ -91,7 +91,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         database=database,
         blobs=LocalBlobs(settings.blob_folder),
         broker=broker or CeleryBroker(settings),
-        measures=Measures(count),
+        measures=Measures(count, settings.lease_seconds),
         guard=Guard(settings, database),
         sealer=Sealer(settings.webhook_key),
         sender=Sender(allow_private=settings.webhook_allow_private),

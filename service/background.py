@@ -16,6 +16,7 @@ from registry import jobs, leftovers, outbox, personal, sealing
 from registry.errors import BlobMissing
 from service import logs
 from service.delivery import deliver
+from service.metrics import REAPED
 from service.parts import Parts, now
 
 logger = logging.getLogger("razor.background")
@@ -52,8 +53,10 @@ def reap(parts: Parts) -> None:
     """No job stays with a worker whose lease has expired."""
     with parts.database.transaction() as session:
         reaped = jobs.reap(session, max_attempts=parts.settings.max_attempts, now=now())
-    for outcome in ("requeued", "dead_lettered", "canceled"):
-        for job_id in getattr(reaped, outcome):
+    for outcome in REAPED:
+        job_ids = getattr(reaped, outcome)
+        parts.measures.reaped.labels(outcome).inc(len(job_ids))
+        for job_id in job_ids:
             logger.warning("lease expired", extra={"job_id": job_id, "code": outcome})
 
 
@@ -63,6 +66,7 @@ def reconcile(parts: Parts) -> None:
         count = outbox.resend(
             session, after_seconds=parts.settings.resend_after_seconds, limit=BATCH, now=now()
         )
+    parts.measures.resent.inc(count)
     if count:
         logger.info("wake-ups sent again", extra={"count": count})
 

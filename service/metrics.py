@@ -5,7 +5,6 @@ No label has a value that a caller chooses: routes are templates, methods and st
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -28,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.patches import FORMAT_VERSION
+from api_schemas.release import version as version
 from registry.jobs import Counts
 from service import logs
 
@@ -37,6 +37,8 @@ logger = logging.getLogger("razor.metrics")
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: What becomes of a job whose lease has expired: the fields of ``registry.jobs.Reaped``.
+REAPED = ("requeued", "dead_lettered", "canceled")
 #: Long polls last up to a minute; a submission decodes pictures for seconds.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -45,22 +47,15 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 DELIVERED, FAILED, DEAD = "delivered", "failed", "dead"
 
 
-def version() -> str:
-    """The version of the installed distribution, ``0+source`` when run from a bare checkout."""
-    try:
-        return importlib.metadata.version("razor-unlearning")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"
-
-
 class RegistryFigures(Collector):
     """Jobs, leases and messages as the database has them at the moment of the scrape.
 
     ``razor_registry_up`` is 0, and the other figures are absent, while it does not answer.
     """
 
-    def __init__(self, count: Callable[[], Counts]) -> None:
+    def __init__(self, count: Callable[[], Counts], lease_seconds: float) -> None:
         self._count = count
+        self._lease_seconds = lease_seconds
 
     def collect(self) -> Iterator[Metric]:
         """One reading."""
@@ -91,6 +86,23 @@ class RegistryFigures(Collector):
         yield _gauge(
             "razor_outbox_unsent", "Wake-ups that wait for the broker.", counts.unsent_messages
         )
+        if counts.least_deadline_seconds is not None:
+            yield _gauge(
+                "razor_jobs_deadline_remaining_seconds",
+                "Time left to the nearest deadline of an unfinished job; below zero once passed.",
+                counts.least_deadline_seconds,
+            )
+        yield _gauge(
+            "razor_worker_heartbeat_age_seconds",
+            "Age of the oldest last sign of life of a worker with a job, 0 while none has one.",
+            self._heartbeat_age_seconds(counts.least_lease_seconds),
+        )
+
+    def _heartbeat_age_seconds(self, least_lease_seconds: float | None) -> float:
+        """A heartbeat makes the lease whole again, so what is gone of it is the silence since."""
+        if least_lease_seconds is None:
+            return 0.0
+        return max(0.0, self._lease_seconds - least_lease_seconds)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -114,11 +126,11 @@ def _labelled(
 class Measures:
     """The figures of one front, in a registry of its own: two fronts in a process do not clash."""
 
-    def __init__(self, count: Callable[[], Counts]) -> None:
+    def __init__(self, count: Callable[[], Counts], lease_seconds: float) -> None:
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        self._registry.register(RegistryFigures(count))
+        self._registry.register(RegistryFigures(count, lease_seconds))
         Info("razor_build", "What runs here.", registry=self._registry).info(
             {"version": version(), "patch_format": str(FORMAT_VERSION)}
         )
@@ -138,6 +150,19 @@ class Measures:
         self.published = Counter(
             "razor_outbox_published", "Wake-ups given to the broker.", registry=self._registry
         )
+        self.resent = Counter(
+            "razor_outbox_resent",
+            "Wake-ups made again for jobs that nobody came for.",
+            registry=self._registry,
+        )
+        self.reaped = Counter(
+            "razor_leases_reaped",
+            "Jobs taken from workers that fell silent, by what became of them.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        for outcome in REAPED:
+            self.reaped.labels(outcome)
         self.background_failures = Counter(
             "razor_background_failures",
             "Rounds of a background loop that failed.",

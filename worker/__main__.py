@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.settings import Settings
+    from worker.measures import Exporter
 
 # SIGTERM puts the running job back at once instead of waiting for it. Read by Celery on import.
 os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
@@ -11,6 +16,24 @@ os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Without it cuBLAS may give other bits for the same product. Read when CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _exporter(settings: Settings) -> Exporter | None:
+    """Serves this worker's figures where the settings name a port for them."""
+    port = settings.worker_metrics_port
+    if port is None:
+        return None
+    from worker.measures import Exporter
+
+    try:
+        exporter = Exporter(settings.host, port)
+    except OSError as error:
+        raise SystemExit(
+            f"cannot listen on {settings.host}:{port} ({error.strerror}); set "
+            "RAZOR_WORKER_METRICS_PORT to another port, or to 0 for any"
+        ) from error
+    logging.getLogger("worker").info("figures at http://%s:%d", settings.host, exporter.port)
+    return exporter
 
 
 def main() -> None:
@@ -21,7 +44,8 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(process)d %(message)s"
     )
-    app = make_app(Settings())
+    settings = Settings()
+    app = make_app(settings, _exporter(settings))
     app.worker_main(
         [
             "worker",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,15 +31,24 @@ PHASES: Mapping[str, tuple[float, float]] = {
 class Heartbeat:
     """A context manager around one claimed job; ``tick`` is the run's callback.
 
+    ``entered`` hears of the phase at each tick.
+
     The thread beats every ``interval`` seconds. A database that does not answer is tried again
     until the lease would have run out: then somebody else may hold the job, and the run stops.
     """
 
     def __init__(
-        self, database: Database, job: jobs.Job, *, lease_seconds: float, interval: float
+        self,
+        database: Database,
+        job: jobs.Job,
+        *,
+        lease_seconds: float,
+        interval: float,
+        entered: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._database, self._job = database, job
         self._lease_seconds, self._interval = lease_seconds, interval
+        self._entered = entered
         self._phase, self._fraction = "load", 0.0
         self._started = time.monotonic()
         self._canceled = threading.Event()
@@ -59,6 +68,7 @@ class Heartbeat:
         """Note progress. Raises Cancelled or LeaseLost, which end the run between two steps."""
         start, stop = PHASES.get(phase, (self._fraction, self._fraction))
         self._phase = phase
+        self._entered(phase)
         self._fraction = max(self._fraction, start + (stop - start) * min(1.0, fraction))
         if self._lost.is_set():
             raise LeaseLost(self._job.id, self._job.token)

@@ -24,7 +24,7 @@ from registry.database import Database
 from registry.errors import LeaseLost
 from registry.patches import NewPatch
 from registry.settings import Settings
-from worker import failures, targets
+from worker import failures, targets, telling
 from worker.heartbeat import Heartbeat
 from worker.warm import Warm, WarmCache
 
@@ -61,13 +61,16 @@ def work(settings: Settings) -> None:
             now=datetime.now(UTC),
         )
     if job is None:
+        telling.nothing_to_do()
         return
     log.info("claimed %s, attempt %d", job.id, job.attempts)
+    attempt = telling.Attempt(job, datetime.now(UTC))
     heartbeat = Heartbeat(
         child.database,
         job,
         lease_seconds=settings.lease_seconds,
         interval=settings.heartbeat_seconds,
+        entered=attempt.enter,
     )
     try:
         with heartbeat:
@@ -80,6 +83,7 @@ def work(settings: Settings) -> None:
     except Exception as error:
         child.warm.drop()
         _fail(child, job, error)
+    attempt.over(child.database)
 
 
 def close() -> None:

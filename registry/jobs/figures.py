@@ -22,6 +22,9 @@ class Counts:
     ``by_status`` and ``by_outcome`` have an entry for every value, 0 where there is none.
     ``oldest_queued_seconds`` is 0 when nothing waits. ``expired_leases`` are claimed jobs that
     the reaper should take; ``overdue`` are unfinished jobs past their deadline.
+    ``least_deadline_seconds`` is what is left to the nearest deadline of an unfinished job, and
+    ``least_lease_seconds`` to the end of the nearest lease: below zero when it has passed, None
+    where there is none.
     """
 
     by_status: dict[JobStatus, int]
@@ -30,6 +33,8 @@ class Counts:
     expired_leases: int
     overdue: int
     unsent_messages: int
+    least_deadline_seconds: float | None
+    least_lease_seconds: float | None
 
 
 def counts(session: Session, *, now: datetime) -> Counts:
@@ -47,6 +52,8 @@ def counts(session: Session, *, now: datetime) -> Counts:
         select(func.min(JobRow.created_at)).where(JobRow.status == JobStatus.QUEUED)
     )
     expired = select(func.count()).where(JobRow.status.in_(CLAIMED), JobRow.lease_expires_at <= now)
+    nearest = select(func.min(JobRow.due_at)).where(JobRow.status.in_(_OPEN))
+    soonest = select(func.min(JobRow.lease_expires_at)).where(JobRow.status.in_(CLAIMED))
     overdue = select(func.count()).where(JobRow.status.in_(_OPEN), JobRow.due_at < now)
     return Counts(
         by_status=by_status,
@@ -55,4 +62,10 @@ def counts(session: Session, *, now: datetime) -> Counts:
         expired_leases=session.scalar(expired) or 0,
         overdue=session.scalar(overdue) or 0,
         unsent_messages=session.scalar(select(func.count()).select_from(OutboxRow)) or 0,
+        least_deadline_seconds=_left(session.scalar(nearest), now),
+        least_lease_seconds=_left(session.scalar(soonest), now),
     )
+
+
+def _left(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else (moment - now).total_seconds()

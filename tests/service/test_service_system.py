@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from front_world import MODEL, World, register, world
+from front_world import MODEL, SECRET_NAME, World, register, world
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import select
 
 from api_schemas.families import Family
+from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.methods import catalog, names
 from api_schemas.patches import FORMAT_VERSION
 from api_schemas.shelf import ModelList, ModelView, VersionList
+from registry.tables import JobRow
+from service import background
 from service.broker import MemoryBroker
+from service.metrics import REAPED
+from service.parts import now
+from worker.measures import WorkerMeasures
 
 
 def test_ready_needs_database_and_storage_but_not_the_broker(tmp_path: Path) -> None:
@@ -107,6 +117,156 @@ def test_names_follow_the_conventions(front: World, http: TestClient) -> None:
     build = next(family for family in ours if family.name == "razor_build_info")
     assert build.samples[0].labels["version"] == version["version"]
     assert version["patch_format"] == FORMAT_VERSION
+
+
+def test_clocks_follow_the_registry(front: World, http: TestClient) -> None:
+    assert value(http, "razor_worker_heartbeat_age_seconds") == 0
+    assert "razor_jobs_deadline_remaining_seconds" not in http.get("/metrics").text
+    front.accept(due_at=now() + timedelta(hours=2))
+    front.accept(due_at=now() + timedelta(hours=1))
+    left = value(http, "razor_jobs_deadline_remaining_seconds")
+    assert 3000 < left <= 3600
+    job = front.claim()
+    with front.parts.database.transaction() as session:
+        row = session.get_one(JobRow, job.id)
+        row.lease_expires_at = now() + timedelta(seconds=front.parts.settings.lease_seconds - 7)
+    assert 7 <= value(http, "razor_worker_heartbeat_age_seconds") < 60
+    front.finish(front.job(job.id))
+    assert value(http, "razor_worker_heartbeat_age_seconds") == 0
+    assert value(http, "razor_jobs_deadline_remaining_seconds") > 3600 - 60
+    with front.parts.database.transaction() as session:
+        for row in session.scalars(select(JobRow).where(JobRow.id != job.id)):
+            row.due_at = now() - timedelta(seconds=5)
+    assert value(http, "razor_jobs_deadline_remaining_seconds") < 0
+    assert value(http, "razor_jobs_overdue") == 1
+
+
+def test_what_the_reaper_takes_is_counted(front: World, http: TestClient) -> None:
+    most = front.parts.settings.max_attempts
+    front.accept()
+    for _ in range(most):
+        front.expire(front.claim())
+        background.reap(front.parts)
+    assert value(http, "razor_leases_reaped_total", outcome="requeued") == most - 1
+    assert value(http, "razor_leases_reaped_total", outcome="dead_lettered") == 1
+    assert value(http, "razor_leases_reaped_total", outcome="canceled") == 0
+
+
+LABELS = {
+    "method": {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"},
+    "status": {*JobStatus, *map(str, range(100, 600))},
+    "outcome": {*Outcome, *REAPED},
+    "loop": {"relay", "reap", "reconcile"},
+}
+
+
+def test_no_label_has_a_value_that_a_caller_chose(front: World, http: TestClient) -> None:
+    secret = SECRET_NAME.replace(" ", "-")
+    for method, path in (
+        ("GET", f"/jobs/{secret}"),
+        ("GET", f"/{secret}"),
+        (secret.upper(), "/jobs"),
+        ("GET", f"/models/{secret.lower()}?{secret}={secret}"),
+        ("POST", f"/jobs/{front.accept(metadata={'note': SECRET_NAME})}/cancel"),
+        ("POST", "/unlearn"),
+    ):
+        http.request(method, path, headers={"X-Request-ID": secret, "Idempotency-Key": secret})
+    text = http.get("/metrics").text
+    routes = {route.path for route in front.app.routes if isinstance(route, APIRoute)}
+    known = LABELS | {"route": {*routes, "unmatched"}}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            for label, found in sample.labels.items():
+                if family.name.startswith("razor_") and family.name != "razor_build_info":
+                    assert label == "le" or found in known[label], (family.name, label, found)
+    assert "quillon" not in text.lower()
+
+
+def families(text: str) -> dict[str, tuple[str, set[str]]]:
+    """Type and labels of each of our metrics, under the names by which they are asked for."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        labels = {label for sample in family.samples for label in sample.labels}
+        if family.name.startswith("razor_"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            kind = "info" if family.name.endswith("_info") else family.type
+            found[name] = (kind, labels - ({"le"} if family.type == "histogram" else set()))
+    return found
+
+
+def documented(section: str) -> dict[str, tuple[str, set[str]]]:
+    """The same, as the document says it."""
+    rows = re.findall(r"^\| `(razor_\w+)` \| (\w+) \| (.*?) \| .+ \|$", section, re.MULTILINE)
+    return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def test_the_document_lists_every_metric_and_no_other(front: World, http: TestClient) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    _, of_front, rest = document.split("\n## ", 2)
+    front.accept(due_at=now() + timedelta(hours=1))
+    http.get("/healthz")
+    assert documented(of_front) == families(http.get("/metrics").text)
+    worker = WorkerMeasures()
+    gpu = {"device": 0, "used": 1, "total": 2}
+    run = {
+        "model": MODEL,
+        "verdict": "pass",
+        "patch_bytes": 1,
+        "peak_memory_bytes": 1,
+        "figures": {"M1": (1.0, 0.0)},
+    }
+    worker.take({"ended": "succeeded", "seconds": 1.0, "run": run, "gpu": gpu})
+    text = generate_latest(worker.registry).decode()
+    of_worker, alerts = rest.split("\n## ", 1)
+    assert documented(of_worker) == families(text)
+    known = documented(of_front) | documented(of_worker)
+    named = set(re.findall(r"\brazor_\w+", alerts))
+    assert len(named) > 8
+    assert named <= known.keys()
+
+
+UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info")
+#: Numbers of things have no unit; so much else is a gauge without one, and no more.
+COUNTS = {
+    *("razor_registry_up", "razor_jobs", "razor_jobs_finished", "razor_jobs_overdue"),
+    *("razor_leases_expired", "razor_outbox_unsent"),
+}
+
+
+@pytest.mark.parametrize("of", ["front", "worker"])
+def test_names_and_types_follow_the_conventions(http: TestClient, of: str) -> None:
+    """What promtool's linter would say, and a little more."""
+    text = http.get("/metrics").text
+    if of == "worker":
+        text = generate_latest(WorkerMeasures().registry).decode()
+    for family in text_string_to_metric_families(text):
+        if not family.name.startswith("razor_"):
+            continue
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)
+        assert name.endswith(UNITS) or name in COUNTS, name
+        assert name.endswith("_total") is (family.type == "counter"), name
+        assert not family.name.endswith(("_count", "_sum", "_bucket", "_created"))
+        assert not re.search(r"_(ms|minutes?|hours?|days?|percent|kb|mb|gb|kib|mib)(_|$)", name)
+        assert family.documentation.endswith(".")
+        assert family.documentation[0].isupper()
+        for sample in family.samples:
+            for label in sample.labels:
+                assert re.fullmatch(r"[a-z][a-z0-9_]*", label)
+                assert label not in {"job", "instance", "type"}
+                assert (label == "le") <= (family.type == "histogram")
+
+
+def test_counters_never_fall(http: TestClient) -> None:
+    def counted() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        found = samples(http).items()
+        return {key: number for key, number in found if key[0].endswith(("_total", "_count"))}
+
+    before = counted()
+    http.get("/healthz")
+    after = counted()
+    assert all(after[key] >= number for key, number in before.items())
+    assert sum(after.values()) > sum(before.values())
 
 
 def test_the_shelf_shows_models_methods_and_versions(front: World, http: TestClient) -> None:
