@@ -13,7 +13,7 @@ from api_schemas.audit import AuditPage, ConsistencyProof, InclusionProof
 from api_schemas.base import Input
 from registry import audit
 from registry.errors import LineNotFound, TreeSizeInvalid
-from service import answers, documentation, downloads, errors, etags, signing
+from service import answers, documentation, downloads, errors, etags, examples, signing
 from service.access import Auditor
 from service.parameters import IfNoneMatch, LineIndex
 from service.parts import PartsOf
@@ -81,7 +81,7 @@ def list_lines(parts: PartsOf, caller: Auditor, query: Annotated[Listing, Query(
 @router.get(
     "/checkpoint",
     summary="The log's signed size and tree head",
-    responses=documentation.text(downloads.NOTE)
+    responses=documentation.text(downloads.NOTE, examples.NOTE)
     | documentation.problems_of(errors.SigningKeyUnusable),
     response_class=Response,
 )
@@ -129,7 +129,7 @@ def prove_consistency(
 @router.get(
     "/key",
     summary="The public key that signs evidence",
-    responses=documentation.text(downloads.PEM)
+    responses=documentation.text(downloads.PEM, examples.PEM)
     | documentation.problems_of(errors.SigningKeyUnusable),
     response_class=Response,
 )

@@ -17,7 +17,7 @@ from api_schemas.requests import (
     UnlearnRequest,
     UnlearnRequestWithImages,
 )
-from service import errors, problems, submission
+from service import errors, examples, problems, submission
 
 DESCRIPTION: Final = """\
 Post a request with a name and sample pictures, watch its job, fetch the evaluation and the patch.
@@ -30,6 +30,16 @@ Post a request with a name and sample pictures, watch its job, fetch the evaluat
 * Every answer carries `X-Request-ID`; send one and it is used.
 * No answer, address or log line repeats a name, a prompt or a picture that was sent.
 """
+
+#: The groups of calls, by tag.
+TAGS: Final[dict[str, str]] = {
+    "jobs": "Ask that a model forget something, follow it, read what came of it.",
+    "shelf": "Models that can be edited, their versions, and the methods there are.",
+    "patches": "What an edit changed, as a file, and whole weights with it in place.",
+    "evidence": "Everything that an auditor checks offline.",
+    "audit": "Your lines of the log of who did what, and proofs that it only grows.",
+    "system": "The service's own condition; open to everybody.",
+}
 
 #: Of the shape that ``responses=`` of a route takes.
 Responses = dict[int | str, dict[str, Any]]
@@ -190,13 +200,11 @@ def file(*media_types: str) -> Responses:
     return found
 
 
-def text(media_type: str) -> Responses:
+def text(media_type: str, example: str) -> Responses:
     """A short text that is no JSON."""
+    content = {"schema": {"type": "string"}, "example": example}
     kind = media_type.partition(";")[0]
-    found: Responses = {
-        200: {"description": "As it is now.", "content": {kind: {"schema": {"type": "string"}}}}
-    }
-    return found
+    return {200: {"description": "As it is now.", "content": {kind: content}}}
 
 
 def unlearn_body() -> dict[str, Any]:
@@ -238,12 +246,46 @@ def unlearn_body() -> dict[str, Any]:
             "two targets": {"value": _LIST_EXAMPLE | {"samples": list(_PICTURES)}},
         },
     }
-    content = {submission.MULTIPART: {"schema": form, "encoding": encoding}}
+    # As a form sends it: the part with the fields, and one file per picture.
+    example = {submission.REQUEST_PART: _EXAMPLE, "samples": ["<a.png>", "<b.png>", "<c.png>"]}
+    content = {submission.MULTIPART: {"schema": form, "encoding": encoding, "example": example}}
     return {"requestBody": {"required": True, "content": content | {submission.JSON: json_form}}}
 
 
+def with_example(content: dict[str, Any]) -> None:
+    """Give a JSON content that has none the example of its schema, from ``service.examples``."""
+    if "example" in content or "examples" in content:
+        return
+    schema = content.get("schema", {})
+    is_list = schema.get("type") == "array"
+    reference = schema.get("items", {}) if is_list else schema
+    example = examples.BY_SCHEMA.get(reference.get("$ref", "").removeprefix(_REF.format(model="")))
+    if example is not None:
+        content["example"] = [example] if is_list else example
+
+
+def _exemplify(operation: dict[str, Any]) -> None:
+    bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+    for body in bodies:
+        for media_type, content in body.get("content", {}).items():
+            if media_type == submission.JSON:
+                with_example(content)
+
+
 def completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the schemas that hand-written parts refer to, less what never happens."""
+    """The document with the schemas that hand-written parts refer to, less what never happens.
+
+    Every JSON body and answer has an example, and every group of calls its description.
+    """
+    used = {
+        tag
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for tag in operation.get("tags", [])
+    }
+    document["tags"] = [
+        {"name": tag, "description": TAGS[tag]} for tag in sorted(used) if tag in TAGS
+    ]
     _, definitions = models_json_schema(
         [
             (UnlearnRequest, "validation"),
@@ -262,6 +304,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
             # FastAPI's own refusal of parameters: ours is described where there is one.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+            _exemplify(operation)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     return document

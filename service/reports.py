@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 
 from registry import jobs, models, patches
 from registry.errors import JobNotFound
-from service import answers, documentation, errors, report_page, views
+from service import answers, documentation, errors, examples, report_page, views
 from service.access import Reader
 from service.parameters import IfNoneMatch, JobId
 from service.parts import PartsOf
@@ -23,7 +23,7 @@ HTML: Final = "text/html; charset=utf-8"
     "/jobs/{job_id}/report.html",
     response_class=HTMLResponse,
     summary="What the run found out, as a page",
-    responses=documentation.page("<!doctype html><title>Unlearning report</title>")
+    responses=documentation.page(examples.PAGE)
     | documentation.problems_of(JobNotFound, errors.EvaluationPending, errors.EvaluationAbsent),
 )
 def read_report_page(

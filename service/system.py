@@ -92,7 +92,17 @@ async def version() -> Version:
     summary="Figures for Prometheus",
     response_class=Response,
     responses=documentation.problems_of()
-    | {200: {"description": "Text format.", "content": {CONTENT_TYPE_LATEST: {}}}},
+    | {
+        200: {
+            "description": "Text format.",
+            "content": {
+                CONTENT_TYPE_LATEST: {
+                    "schema": {"type": "string"},
+                    "example": 'razor_jobs{status="queued"} 0.0\n',
+                }
+            },
+        }
+    },
 )
 def read_metrics(parts: PartsOf) -> Response:
     """Requests of this process, and figures of the registry as they are now."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import func, select
@@ -34,6 +35,7 @@ from registry.jobs import Job
 from registry.patches import NewPatch
 from registry.settings import Settings
 from registry.tables import AuditRow, IdempotencyRow, JobRow, OutboxRow
+from service import app as app_module
 from service.app import create_app
 from service.broker import Broker, MemoryBroker
 from service.parts import Parts, now
@@ -219,6 +221,12 @@ def world(root: Path, *, broker: Broker | None = None, **settings: Any):
         register(made)
         http.headers |= bearer(made.key)
         yield made
+
+
+def every_route() -> list[APIRoute]:
+    """Every route of a front, whatever its module."""
+    routes = [route for router in app_module._ROUTERS for route in router.routes]
+    return [route for route in routes if isinstance(route, APIRoute)]
 
 
 def bearer(key: str) -> dict[str, str]:

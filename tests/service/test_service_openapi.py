@@ -12,13 +12,14 @@ import schemathesis
 from fastapi.testclient import TestClient
 from front_world import MODEL, World, bearer, world
 from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema_rs import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from api_schemas.problems import MEDIA_TYPE
 from api_schemas.requests import UnlearnRequest, UnlearnRequestWithImages
-from service import problems
+from service import examples, problems
 
 OPERATIONS = {
     ("POST", "/unlearn"),
@@ -27,6 +28,7 @@ OPERATIONS = {
     ("POST", "/jobs/{job_id}/cancel"),
     ("GET", "/jobs/{job_id}/events"),
     ("GET", "/jobs/{job_id}/evaluation"),
+    ("GET", "/jobs/{job_id}/report.html"),
     ("GET", "/jobs/{job_id}/evidence"),
     ("HEAD", "/jobs/{job_id}/evidence"),
     ("GET", "/audit"),
@@ -97,8 +99,95 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         assert operation["summary"]
         assert operation["description"]
         for parameter in operation.get("parameters", []):
-            if parameter["in"] != "path":
-                assert parameter["required"] is False
+            assert (
+                parameter["in"] == "path"
+                or not parameter["required"]
+                or ("422" in operation["responses"])
+            )
+
+
+def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every body of a call and of its successes: where, media type, content."""
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        yield "request", media_type, content
+    for status, answer in operation["responses"].items():
+        for media_type, content in answer.get("content", {}).items():
+            if media_type != MEDIA_TYPE:
+                yield status, media_type, content
+
+
+def is_text(media_type: str) -> bool:
+    return media_type.startswith("text/") or media_type.partition(";")[0].endswith(
+        ("json", "pem-file", "form-data", "urlencoded")
+    )
+
+
+def skeleton(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) -> Any:
+    """Something of the schema's shape, to start an example from."""
+    if depth > 6:
+        return None
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if "properties" in schema:
+        fields = schema["properties"].items()
+        return {name: skeleton(field, schemas, depth + 1) for name, field in fields}
+    if schema.get("type") == "array":
+        return [skeleton(schema.get("items", {}), schemas, depth + 1)]
+    for several in ("anyOf", "oneOf", "allOf"):
+        if several in schema:
+            return skeleton(schema[several][0], schemas, depth + 1)
+    if "enum" in schema or "const" in schema:
+        return schema.get("const", schema.get("enum", [None])[0])
+    plain = {"string": "...", "integer": 0, "number": 0.0, "boolean": False, "object": {}}
+    return plain.get(schema.get("type", ""))
+
+
+def test_every_call_belongs_to_a_group_that_is_described(document: dict[str, Any]) -> None:
+    described = {tag["name"] for tag in document["tags"]}
+    for place, operation in operations(document).items():
+        assert operation.get("tags"), f"{place}: give its router a tag"
+        for tag in operation["tags"]:
+            assert tag in described, f"add the tag {tag!r} to TAGS in service/documentation.py"
+
+
+def test_every_body_has_an_example(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for place, operation in operations(document).items():
+        for where, media_type, content in bodies(operation):
+            if not is_text(media_type):
+                assert content["schema"].get("format") == "binary", (place, media_type)
+                continue
+            if "example" in content or "examples" in content:
+                continue
+            schema = content.get("schema", {})
+            reference = schema.get("items", schema).get("$ref", "")
+            if reference:
+                name = reference.rpartition("/")[2]
+                hint = f"add to service/examples.py: {name!r}: {skeleton(schema, schemas)}"
+            else:
+                hint = "give its content an `example`, as documentation.text and .page do"
+            pytest.fail(f"{place} has no example of {where} as {media_type}; {hint}")
+
+
+def test_every_example_is_one_of_its_schema(document: dict[str, Any]) -> None:
+    """Complete too: a field that the example leaves out is a field that nobody sees."""
+    schemas = document["components"]["schemas"]
+    checked = 0
+    for name, example in examples.BY_SCHEMA.items():
+        assert name in schemas, f"no call has {name} any more; drop it from service/examples.py"
+        schema = {**schemas[name], "components": {"schemas": schemas}}
+        wrong = [error.message for error in Draft202012Validator(schema).iter_errors(example)]
+        assert not wrong, (name, wrong)
+        assert example.keys() == schemas[name]["properties"].keys(), name
+        checked += 1
+    assert checked > 10
+
+
+def test_a_wrong_example_would_be_noticed(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    schema = {**schemas["Version"], "components": {"schemas": schemas}}
+    wrong = examples.BY_SCHEMA["Version"] | {"patch_format": "one"}
+    assert not Draft202012Validator(schema).is_valid(wrong)
 
 
 def test_every_refusal_is_a_problem_with_examples(document: dict[str, Any]) -> None:
@@ -146,14 +235,16 @@ def test_both_bodies_are_described_and_the_example_can_be_sent(
         assert http.post("/unlearn", json=example["value"]).status_code == 202
 
 
-EXAMPLES = 20
-#: Where a request can be wrong: any text is a possible id.
-WITH_PARAMETERS = [
-    ("POST", "/unlearn"),
-    ("GET", "/jobs"),
-    ("GET", "/jobs/{job_id}"),
-    ("POST", "/webhooks"),
-]
+#: Requests in all, shared between the calls: the more calls there are, the fewer each gets.
+REQUESTS = 500
+LEAST_REQUESTS = 5
+#: Calls that are known to take wrong requests; so a filter that finds none is noticed.
+CAN_BE_WRONG = {
+    ("post", "/unlearn"),
+    ("get", "/jobs"),
+    ("get", "/jobs/{job_id}"),
+    ("get", "/audit"),
+}
 CHECKS = (
     not_a_server_error,
     checks.status_code_conformance,
@@ -183,10 +274,17 @@ def test_no_answer_is_undocumented(front: World, schema: Any) -> None:
 
 
 def test_wrong_requests_are_refused_as_documented(front: World, schema: Any) -> None:
-    for method, path in WITH_PARAMETERS:
-        statuses = attempt(schema[path][method], GenerationMode.NEGATIVE, bearer(front.key))
-        assert 422 in statuses
+    """Of every call that has a query or a body: any text is a possible id, and a possible ETag."""
+    tried = set()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if not operation.query and not operation.body:
+            continue
+        tried.add((operation.method, operation.path))
+        statuses = attempt(operation, GenerationMode.NEGATIVE, bearer(front.key))
+        assert statuses & {400, 422}, (operation.method, operation.path, statuses)
         assert not {status for status in statuses if status < 400}
+    assert tried >= CAN_BE_WRONG
 
 
 def attempt(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> set[int]:
@@ -195,7 +293,7 @@ def attempt(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> se
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=max(LEAST_REQUESTS, REQUESTS // len(OPERATIONS)),
         deadline=None,
         derandomize=True,
         database=None,
@@ -229,22 +327,24 @@ def test_ids_that_exist_are_answered_as_documented(front: World, schema: Any) ->
         "patch_id": job["result"]["patch_id"],
         "model_id": MODEL,
         "slug": "unknown-model",
+        "index": str(front.http.get("/audit?limit=1").json()["items"][0]["index"]),
     }
+    asked = {"from": 1, "to": 1}
     seen = 0
     every = [found.ok() for found in schema.get_all_operations()]
     # What removes comes last, or the others would find nothing.
     for operation in sorted(every, key=lambda one: one.method.upper() == "DELETE"):
         if operation.body:
             continue
-        values = {parameter.name: known[parameter.name] for parameter in operation.path_parameters}
-        response = operation.Case(path_parameters=values).call_and_validate(
-            checks=CHECKS[:5], headers=bearer(front.key)
-        )
-        assert response.status_code in (200, 202, 204, 409)
+        names = [parameter.name for parameter in operation.path_parameters]
+        lacking = set(names) - known.keys()
+        assert not lacking, f"{operation.path}: give `known` an id that exists for {lacking}"
+        query = {p.name: asked[p.name] for p in operation.query if p.is_required}
+        case = operation.Case(path_parameters={name: known[name] for name in names}, query=query)
+        response = case.call_and_validate(checks=CHECKS[:5], headers=bearer(front.key))
+        assert response.status_code in (200, 202, 204, 409), (operation.path, response.status_code)
         seen += 1
-    with_body = [operation for operation in every if operation.body]
-    assert {operation.path for operation in with_body} >= {"/unlearn", "/webhooks"}
-    assert seen == len(OPERATIONS) - len(with_body)
+    assert seen >= 20
 
 
 def test_a_form_that_a_generator_makes_is_read(http: TestClient) -> None:

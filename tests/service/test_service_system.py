@@ -7,9 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from front_world import MODEL, SECRET_NAME, World, register, world
+from front_world import MODEL, SECRET_NAME, World, every_route, register, world
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
@@ -172,7 +171,7 @@ def test_no_label_has_a_value_that_a_caller_chose(front: World, http: TestClient
     ):
         http.request(method, path, headers={"X-Request-ID": secret, "Idempotency-Key": secret})
     text = http.get("/metrics").text
-    routes = {route.path for route in front.app.routes if isinstance(route, APIRoute)}
+    routes = {route.path for route in every_route()}
     known = LABELS | {"route": {*routes, "unmatched"}}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -196,7 +195,7 @@ def families(text: str) -> dict[str, tuple[str, set[str]]]:
 
 def documented(section: str) -> dict[str, tuple[str, set[str]]]:
     """The same, as the document says it."""
-    rows = re.findall(r"^\| `(razor_\w+)` \| (\w+) \| (.*?) \| .+ \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| `(razor_\w+)` \| (\w+) \|(.*?)\| .+ \|$", section, re.MULTILINE)
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 

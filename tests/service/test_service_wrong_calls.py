@@ -1,0 +1,271 @@
+"""Every way to get a call wrong, route by route: the problem that each must give.
+
+``POST /unlearn`` has a table of its own in test_service_bad_input.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+from front_world import SECRET_NAME, World, every_route, world
+from starlette.routing import Match
+from test_service_bad_input import CASES as UNLEARN
+
+from api_schemas.problems import MEDIA_TYPE, Problem
+from api_schemas.reports import Verdict
+from service import problems
+
+#: An id that nobody has.
+NO_JOB = "/jobs/job_00000000000000000000000000000000"
+NO_PATCH = "/patches/pat_00000000000000000000000000000000"
+FAR = {"Range": "bytes=99999999999-"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A wrong call, and the problem it is. The path may hold ids of ``places``."""
+
+    method: str
+    path: str
+    status: int
+    slug: str
+    pointers: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path[:60]}"
+
+
+NOWHERE = "not-found"
+JOB, PENDING, ABSENT = "job-not-found", "evaluation-pending", "evaluation-absent"
+PATCH, RANGE = "patch-not-found", "range-not-satisfiable"
+METHOD, INVALID, CURSOR = "method-not-allowed", "invalid-request", "invalid-cursor"
+
+CALLS = [
+    Call("GET", "/nowhere", 404, NOWHERE),
+    Call("GET", "/jobs/", 404, NOWHERE),
+    Call("GET", "/unlearn", 405, METHOD),
+    # The list of jobs.
+    Call("GET", "/jobs?cursor=nonsense", 400, CURSOR),
+    Call("GET", "/jobs?cursor=WyJ4Il0", 400, CURSOR),
+    Call("GET", "/jobs?cursor=" + "A" * 512, 400, CURSOR),
+    Call("GET", "/jobs?cursor=%00", 400, CURSOR),
+    Call("GET", "/jobs?cursor=" + "A" * 513, 422, INVALID, ["/query/cursor"]),
+    Call("GET", "/jobs?limit=0", 422, INVALID, ["/query/limit"]),
+    Call("GET", "/jobs?limit=101", 422, INVALID, ["/query/limit"]),
+    Call("GET", "/jobs?limit=x", 422, INVALID, ["/query/limit"]),
+    Call("GET", "/jobs?status=done", 422, INVALID, ["/query/status"]),
+    Call("GET", "/jobs?model=..", 422, INVALID, ["/query/model"]),
+    Call("GET", "/jobs?stauts=queued", 422, INVALID, ["/query/stauts"]),
+    Call("GET", f"/jobs?{SECRET_NAME}=1", 422, INVALID, ["/query"]),
+    Call("DELETE", "/jobs", 405, METHOD),
+    # One job.
+    Call("GET", NO_JOB, 404, JOB),
+    Call("GET", "/jobs/job_1", 404, JOB),
+    Call("GET", "/jobs/%00", 404, JOB),
+    Call("GET", "/jobs/..%2F..", 404, NOWHERE),
+    Call("GET", f"/jobs/{SECRET_NAME}", 404, JOB),
+    Call("GET", f"{NO_JOB}?wait=61", 422, INVALID, ["/query/wait"]),
+    Call("GET", f"{NO_JOB}?wait=-1", 422, INVALID, ["/query/wait"]),
+    Call("GET", f"{NO_JOB}?wait=nan", 422, INVALID, ["/query/wait"]),
+    Call("GET", "/jobs/{queued}?wiat=1", 422, INVALID, ["/query/wiat"]),
+    Call("PUT", "/jobs/{queued}", 405, METHOD),
+    Call("POST", f"{NO_JOB}/cancel", 404, JOB),
+    Call("POST", "/jobs/job_1/cancel", 404, JOB),
+    Call("POST", "/jobs/{done}/cancel", 409, "job-finished"),
+    Call("POST", "/jobs/{failed}/cancel", 409, "job-finished"),
+    Call("GET", "/jobs/{queued}/cancel", 405, METHOD),
+    # What it found out.
+    Call("GET", f"{NO_JOB}/evaluation", 404, JOB),
+    Call("GET", "/jobs/job_1/evaluation", 404, JOB),
+    Call("GET", "/jobs/{queued}/evaluation", 404, PENDING),
+    Call("GET", "/jobs/{failed}/evaluation", 404, ABSENT),
+    Call("GET", f"{NO_JOB}/report.html", 404, JOB),
+    Call("GET", "/jobs/job_1/report.html", 404, JOB),
+    Call("GET", "/jobs/{queued}/report.html", 404, PENDING),
+    Call("GET", "/jobs/{failed}/report.html", 404, ABSENT),
+    Call("POST", "/jobs/{done}/report.html", 405, METHOD),
+    # Its evidence.
+    Call("GET", f"{NO_JOB}/evidence", 404, JOB),
+    Call("GET", "/jobs/{queued}/evidence", 404, "evidence-absent"),
+    Call("GET", "/jobs/{failed}/evidence", 404, "evidence-absent"),
+    Call("GET", "/jobs/{refused}/evidence", 404, "evidence-absent"),
+    Call("HEAD", f"{NO_JOB}/evidence", 404, JOB),
+    Call("HEAD", "/jobs/{refused}/evidence", 404, "evidence-absent"),
+    Call("DELETE", "/jobs/{done}/evidence", 405, METHOD),
+    # The audit log.
+    Call("GET", "/audit?after=-1", 422, INVALID, ["/query/after"]),
+    Call("GET", "/audit?limit=0", 422, INVALID, ["/query/limit"]),
+    Call("GET", "/audit?limit=1001", 422, INVALID, ["/query/limit"]),
+    Call("GET", "/audit?until=1", 422, INVALID, ["/query/until"]),
+    Call("DELETE", "/audit", 405, METHOD),
+    Call("POST", "/audit/checkpoint", 405, METHOD),
+    Call("GET", "/audit/proof/99999999", 404, "line-not-found"),
+    Call("GET", "/audit/proof/x", 404, "line-not-found"),
+    Call("GET", "/audit/proof/{line}?size=0", 422, INVALID, ["/query/size"]),
+    Call("GET", "/audit/proof/{line}?size=99999999", 400, "tree-size-invalid"),
+    Call("GET", "/audit/consistency?to=1", 422, INVALID, ["/query/from"]),
+    Call("GET", "/audit/consistency?from=0", 422, INVALID, ["/query/to"]),
+    Call("GET", "/audit/consistency?from=2&to=1", 400, "tree-size-invalid"),
+    Call("PUT", "/audit/key", 405, METHOD),
+    # The shelf.
+    Call("DELETE", "/models", 405, METHOD),
+    Call("GET", "/models/none", 404, "model-not-found"),
+    Call("GET", "/models/%00", 404, "model-not-found"),
+    Call("GET", f"/models/{SECRET_NAME}", 404, "model-not-found"),
+    Call("GET", "/models/none/versions", 404, "model-not-found"),
+    Call("POST", "/methods", 405, METHOD),
+    # Patches and weights.
+    Call("GET", NO_PATCH, 404, PATCH),
+    Call("GET", "/patches/pat_1", 404, PATCH),
+    Call("GET", f"{NO_PATCH}/patch.safetensors", 404, PATCH),
+    Call("GET", "/patches/{patch}/patch.safetensors", 416, RANGE, headers=FAR),
+    Call("HEAD", f"{NO_PATCH}/patch.safetensors", 404, PATCH),
+    Call("GET", f"{NO_PATCH}/weights", 404, PATCH),
+    Call("GET", "/patches/..%2F..%2Fetc%2Fpasswd/weights", 404, NOWHERE),
+    Call("GET", "/patches/{patch}/weights", 416, RANGE, headers=FAR),
+    Call("HEAD", f"{NO_PATCH}/weights", 404, PATCH),
+    Call("PUT", "/patches/{patch}/weights", 405, METHOD),
+    # The service itself: it asks for nothing, so only the method can be wrong.
+    Call("GET", "/problems/none", 404, NOWHERE),
+    Call("GET", f"/problems/{SECRET_NAME}", 404, NOWHERE),
+    Call("POST", "/healthz", 405, METHOD),
+    Call("POST", "/readyz", 405, METHOD),
+    Call("POST", "/version", 405, METHOD),
+    Call("POST", "/metrics", 405, METHOD),
+]
+#: What may be sent again: the answer may be another one then.
+RETRYABLE = {PENDING}
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One front for the whole table: each call leaves it as it was."""
+    with world(tmp_path_factory.mktemp("wrong-calls")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def places(front: World) -> dict[str, str]:
+    """Ids of one job in each state, and of a patch."""
+    assert front.http is not None
+    done, refused = front.finished(), front.finished(Verdict.FAIL)
+    front.accept()
+    failed = front.fail(front.claim())
+    assert done.patch_id is not None
+    return {
+        "done": done.id,
+        "refused": refused.id,
+        "failed": failed.id,
+        "queued": front.accept(),
+        "patch": done.patch_id,
+        "line": str(front.http.get("/audit?limit=1").json()["items"][0]["index"]),
+    }
+
+
+def route_of(method: str, path: str) -> APIRoute | None:
+    """The route that answers this call, or that is at its address and takes another method."""
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": unquote(path.partition("?")[0]),
+        "headers": [],
+    }
+    found: APIRoute | None = None
+    for route in every_route():
+        match, _ = route.matches(scope)
+        if match is Match.FULL:
+            return route
+        if match is Match.PARTIAL and found is None:
+            found = route
+    return found
+
+
+@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
+def test_a_wrong_call_gives_its_problem(front: World, places: dict[str, str], call: Call) -> None:
+    assert front.http is not None
+    before = front.stored()
+    path = call.path.format(**places)
+    answer = front.http.request(call.method, path, headers=call.headers)
+    assert answer.status_code == call.status, answer.text
+    assert answer.headers["content-type"] == MEDIA_TYPE
+    assert front.stored() == before
+    if call.method == "HEAD":
+        return
+    problem = Problem.model_validate_json(answer.content)
+    assert problem.type == problems.PREFIX + call.slug
+    assert [wrong.pointer for wrong in problem.errors] == call.pointers
+    assert problem.retryable is (call.slug in RETRYABLE)
+    for part in SECRET_NAME.split():
+        assert part not in answer.text
+    if call.slug == METHOD:
+        assert call.method not in answer.headers["allow"].split(", ")
+        assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
+def test_the_document_says_so(front: World, places: dict[str, str], call: Call) -> None:
+    """The problem is among those that the document lists for that call."""
+    route = route_of(call.method, call.path.format(**places))
+    if call.slug == METHOD or route is None:
+        return
+    answers = document(front)[call.method.lower(), route.path]["responses"]
+    listed = answers[str(call.status)]["content"][MEDIA_TYPE]["examples"]
+    assert call.slug in listed, f"add {call.slug} to problems_of() of {call.method} {route.path}"
+
+
+def document(front: World) -> dict[tuple[str, str], dict[str, Any]]:
+    paths: dict[str, Any] = front.app.openapi()["paths"]
+    return {(method, path): op for path, methods in paths.items() for method, op in methods.items()}
+
+
+def test_what_unlearn_refuses_is_in_the_document(front: World) -> None:
+    answers = document(front)["post", "/unlearn"]["responses"]
+    for case in UNLEARN:
+        listed = answers[str(case.status)]["content"][MEDIA_TYPE]["examples"]
+        assert case.slug in listed
+
+
+def test_every_route_has_a_wrong_call(places: dict[str, str]) -> None:
+    had = {("POST", "/unlearn")}
+    for call in CALLS:
+        route = route_of(call.method, call.path.format(**places))
+        if route is not None:
+            own = {call.method} if call.method in (route.methods or ()) else route.methods or set()
+            had |= {(method, route.path) for method in own}
+    every = {(method, route.path) for route in every_route() for method in route.methods or ()}
+    assert len(every) > 20
+    lacking = sorted(every - had)
+    assert not lacking, f"add a wrong call to CALLS in {__file__} for each of {lacking}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/unlearn", "POST"),
+        ("DELETE", "/jobs", "GET"),
+        ("PUT", "/patches/pat_0/weights", "GET, HEAD"),
+        ("POST", "/healthz", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(
+    front: World, method: str, path: str, allow: str
+) -> None:
+    assert front.http is not None
+    assert front.http.request(method, path).headers["allow"] == allow
+
+
+def test_the_right_calls_beside_them_are_answered(front: World, places: dict[str, str]) -> None:
+    """The negative control: what the wrong calls start from is right."""
+    http: TestClient | None = front.http
+    assert http is not None
+    for path in ("/jobs", "/jobs/{queued}", "/jobs/{done}/report.html", "/patches/{patch}"):
+        assert http.get(path.format(**places)).status_code == 200
+    assert http.post(f"/jobs/{places['queued']}/cancel").status_code == 200
