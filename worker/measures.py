@@ -28,6 +28,7 @@ from api_schemas.jobs import FINAL
 from api_schemas.patches import FORMAT_VERSION
 from api_schemas.release import version
 from api_schemas.reports import Verdict
+from registry.settings import Settings
 from worker import telling
 from worker.heartbeat import PHASES
 
@@ -198,3 +199,22 @@ class Exporter:
                 self.measures.take(json.loads(data))
             except Exception:  # One bad message must not end the counting of all others.
                 log.exception("a message of the child's could not be counted")
+
+
+def exporter_of(settings: Settings) -> Exporter | None:
+    """Serves this worker's figures where the settings name a port for them.
+
+    Raises ``SystemExit``, with what to do next, when the port is taken.
+    """
+    port = settings.worker_metrics_port
+    if port is None:
+        return None
+    try:
+        exporter = Exporter(settings.host, port)
+    except OSError as error:
+        raise SystemExit(
+            f"cannot listen on {settings.host}:{port} ({error.strerror}); set "
+            "RAZOR_WORKER_METRICS_PORT to another port, or to 0 for any"
+        ) from error
+    log.info("figures at http://%s:%d", settings.host, exporter.port)
+    return exporter

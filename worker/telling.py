@@ -81,7 +81,7 @@ class Attempt:
         say(
             ended=ended,
             seconds=time.monotonic() - self._started,
-            run=None if report is None else _of_run(report),
+            run=None if report is None else of_run(report),
             gpu=_gpu(),
         )
 
@@ -97,7 +97,8 @@ def nothing_to_do() -> None:
     say(woken="dropped", waited_seconds=None)
 
 
-def _of_run(report: Report) -> dict[str, object]:
+def of_run(report: Report) -> dict[str, object]:
+    """What is told of a run that left a report."""
     return {
         "model": report.model,
         "verdict": None if report.gate is None else report.gate.verdict.value,

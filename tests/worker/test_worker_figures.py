@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from registry.settings import Settings
 from tests.worker.conftest import Desk
 from worker import telling
 from worker.heartbeat import PHASES
-from worker.measures import Exporter
+from worker.measures import Exporter, exporter_of
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120.0
@@ -151,6 +152,45 @@ def test_the_worst_of_several_targets_is_told() -> None:
     assert telling.gated(report) == {"M1": (0.8, 0.07), "M4": (0.8, 0.7)}
 
 
+def test_a_judged_run_is_told(exporter: Exporter) -> None:
+    """A report of a real run: its verdict, its patch, what was judged."""
+    stored = json.loads((ROOT / "tests/service/reports/clip.json").read_text())
+    report = Report.model_validate(stored["report"])
+    telling.say(ended="succeeded", seconds=1.0, run=telling.of_run(report), gpu=None)
+    port = exporter.port
+    eventually(port, 1, "razor_job_attempt_duration_seconds_count", end="succeeded")
+    assert value(port, "razor_gate_verdicts_total", verdict="pass") == 1
+    assert value(port, "razor_patch_size_bytes_sum") == report.patch_bytes
+    assert report.gate is not None
+    for metric in report.metrics:
+        labels = {"model": "reference-clip", "metric": metric.id, "side": "after"}
+        place = ("razor_run_figure_ratio", frozenset(labels.items()))
+        if metric.id in {check.metric for check in report.gate.checks}:
+            assert read(port)[place] == pytest.approx(metric.after.value / 100)
+        else:
+            assert place not in read(port)
+
+
+def test_what_is_used_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked only where a run has used it: asking would take a part of it."""
+    import torch
+
+    asked = []
+
+    def memory() -> tuple[int, int]:
+        asked.append(True)
+        return 3, 10
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert telling._gpu() is None
+    assert not asked
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert telling._gpu() == {"device": 0, "used": 7, "total": 10}
+
+
 def test_a_message_that_is_none_does_not_end_the_counting(exporter: Exporter) -> None:
     assert telling._link is not None
     telling._link.send(b"{")
@@ -191,17 +231,10 @@ def test_a_taken_port_is_said_at_once(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        environment = os.environ | {"RAZOR_WORKER_METRICS_PORT": str(port)}
-        done = subprocess.run(
-            [sys.executable, "-c", "from worker.__main__ import main; main()"],
-            cwd=ROOT,
-            env=environment | {"RAZOR_DATA_FOLDER": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 1
-    assert "RAZOR_WORKER_METRICS_PORT" in done.stderr
-    assert "Traceback" not in done.stderr
+        settings = Settings(data_folder=tmp_path, worker_metrics_port=port)
+        with pytest.raises(SystemExit, match="RAZOR_WORKER_METRICS_PORT"):
+            exporter_of(settings)
+    assert exporter_of(Settings(data_folder=tmp_path, worker_metrics_port=None)) is None
 
 
 def test_each_worker_of_a_machine_has_a_port_of_its_own(tmp_path: Path) -> None:
