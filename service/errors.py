@@ -160,7 +160,7 @@ class EvidenceAbsent(ServiceError):
 
 
 class SigningKeyUnusable(ServiceError):
-    """The signing key cannot be used; an operator must look at its file and who may read it."""
+    """The signing key cannot be used; ask an operator to look at its file and who may read it."""
 
 
 class RangeNotSatisfiable(ServiceError):

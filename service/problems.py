@@ -70,7 +70,9 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.EvaluationPending: Kind("evaluation-pending", 404, "No evaluation yet", retryable=True),
     errors.EvaluationAbsent: Kind("evaluation-absent", 404, "No evaluation"),
     errors.EvidenceAbsent: Kind("evidence-absent", 404, "No evidence"),
-    errors.SigningKeyUnusable: Kind("signing-key-unusable", 500, "Signing key cannot be used"),
+    errors.SigningKeyUnusable: Kind(
+        "signing-key-unusable", 503, "Nothing can be signed now", retryable=True
+    ),
     errors.RangeNotSatisfiable: Kind("range-not-satisfiable", 416, "Range not satisfiable"),
     errors.ArtifactUnusable: Kind("artifact-unusable", 500, "Stored files do not fit together"),
     errors.StorageUnavailable: Kind(

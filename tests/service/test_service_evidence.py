@@ -209,7 +209,7 @@ def test_a_key_that_others_may_read_signs_nothing(front: World, http: TestClient
     path.chmod(0o644)
     signing._loaded.cache_clear()
     try:
-        assert problem(http, "/audit/checkpoint") == (500, "signing-key-unusable")
+        assert problem(http, "/audit/checkpoint") == (503, "signing-key-unusable")
     finally:
         path.chmod(0o600)
     assert head(http).size
