@@ -23,7 +23,7 @@ class TenantSettings(Input):
     retention_days: NonNegativeInt | None = Field(
         default=None,
         description="Days for which names and pictures are kept, encrypted, after a job's end. "
-        "None or 0: they are deleted when the job ends.",
+        "0: they are deleted when the job ends. None: as the installation settles it, else so too.",
     )
     max_queued_jobs: NonNegativeInt | None = Field(
         default=None, description="Jobs that may wait at once."

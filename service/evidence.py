@@ -167,7 +167,7 @@ def _erasure(session: Session, job: Job, patch: Patch) -> Erasure:
         version=patch.version,
         manifest=patch.manifest,
         report=report,
-        subject=None,
+        subject=",".join(each.subject for each in job.subjects) or None,
     )
 
 

@@ -17,7 +17,7 @@ from api_schemas.deadlines import statutory_deadline
 from api_schemas.jobs import JobView
 from api_schemas.problems import FieldProblem
 from api_schemas.requests import UnlearnRequest
-from registry import idempotency, jobs, models, quotas
+from registry import idempotency, jobs, models, quotas, tenants
 from registry.blobs import BlobStore
 from registry.errors import IdempotencyConflict, ModelNotFound
 from registry.jobs.record import Job
@@ -125,6 +125,12 @@ def _check_quota(session: Session, caller: Caller) -> None:
         raise errors.QuotaExceeded(headers={"retry-after": str(seconds)})
 
 
+def _retention_days(session: Session, parts: Parts, caller: Caller) -> int:
+    """The tenant's own, where it has settled one; else the installation's."""
+    own = tenants.get(session, caller.tenant).settings.retention_days
+    return parts.settings.retention_days if own is None else own
+
+
 def _method_for(session: Session, request: UnlearnRequest) -> methods.Method:
     """The method with the defaults of the model's family, as it will be run and recorded.
 
@@ -180,7 +186,7 @@ def _accept(
             idempotency=key,
             now=received_at,
             data_key=data_key,
-            retention_days=parts.settings.retention_days,
+            retention_days=_retention_days(session, parts, caller),
         )
 
 

@@ -18,7 +18,6 @@ from razor.bench.goals import Goal
 from razor.bench.plan import COMPARISON
 from razor.bench.talkers import SAMPLES
 from razor.bench.vlm import LLAVA, LLAVA_NEXT, MORE, TARGETS, TUNED_ON
-from razor.families.vlm_fit import AUGMENTED
 
 NAME = "vlm"
 PARETO, ANSWERS = "vlm_pareto.png", "vlm_answers"
@@ -151,7 +150,8 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         f"- {SAMPLES} drawings a request, forty more of the person to measure with. A third of the "
         "ways to ask is used in the test alone, and no test picture was fitted or selected on.",
         f"- Answers per person: {counts}. Seed 0, one run each.",
-        f"- Every method draws from the same {AUGMENTED} varied copies of the request's pictures.",
+        "- RAZOR's forget term draws from 128 augmented copies of the request's pictures, what "
+        "rivals learn from 32: that is how they were tuned and run.",
         "- Seconds are without attacks, of one thread with another run beside it.",
         "- (a to b) is a 95 % interval: over the answers of a run (Wilson; changes Newcombe), for "
         f"means over people a bootstrap over people ({figures.RESAMPLES} resamples, seed "
