@@ -38,6 +38,7 @@ TAGS: Final[dict[str, str]] = {
     "patches": "What an edit changed, as a file, and whole weights with it in place.",
     "evidence": "Everything that an auditor checks offline.",
     "audit": "Your lines of the log of who did what, and proofs that it only grows.",
+    "webhooks": "Where your tenant is told of its jobs, and what became of each message.",
     "system": "The service's own condition; open to everybody.",
 }
 

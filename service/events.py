@@ -19,7 +19,7 @@ from api_schemas.events import EventPage, JobEvent
 from api_schemas.jobs import JobStatus
 from registry import events, jobs
 from registry.errors import JobNotFound
-from service import answers, documentation, errors
+from service import answers, documentation, errors, examples
 from service.access import Caller, Reader
 from service.parameters import JobId
 from service.parts import Parts, PartsOf
@@ -49,7 +49,7 @@ _ANSWERS: Final[documentation.Responses] = {
     200: {
         "description": "The history; or, if you accept it, the stream: each event with id, event "
         "(its type) and data (the same JSON as an item of the history).",
-        "content": {STREAM: {"schema": {"type": "string"}}},
+        "content": {STREAM: {"schema": {"type": "string"}, "example": examples.STREAM}},
         "headers": {"Link": {"description": 'rel="next", if any.', "schema": {"type": "string"}}},
     },
     204: {"description": "Only for streams: you have the final event, so do not come back."},

@@ -6,6 +6,7 @@ each against its schema, every field given, and says which schema of the documen
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 _JOB: Final = "job_0123456789abcdef0123456789abcdef"
@@ -120,7 +121,9 @@ _JOB_VIEW: Final = {
     "regulation": "gdpr",
     "subject_request_id": "case-17",
     "dry_run": False,
-    "metadata": {"desk": "4"},
+    "metadata": {},
+    "subjects": [_DIGEST],
+    "erased_at": _FINISHED,
     "progress": {"phase": "store", "fraction": 1.0, "eta_seconds": None},
     "created_at": _RECEIVED,
     "started_at": _STARTED,
@@ -132,6 +135,7 @@ _JOB_VIEW: Final = {
     "urls": {
         "self": f"/jobs/{_JOB}",
         "cancel": f"/jobs/{_JOB}/cancel",
+        "events": f"/jobs/{_JOB}/events",
         "evaluation": f"/jobs/{_JOB}/evaluation",
         "report": f"/jobs/{_JOB}/report.html",
         "patch": f"/patches/{_PATCH}",
@@ -211,6 +215,43 @@ _LINE: Final = {
     "leaf_hash": _DIGEST,
 }
 
+_EVENT: Final = {
+    "id": 7,
+    "type": "job.succeeded",
+    "job_id": _JOB,
+    "at": _FINISHED,
+    "data": {
+        "status": "succeeded",
+        "outcome": "patched",
+        "phase": "store",
+        "attempt": 1,
+        "error_code": None,
+        "patch_id": _PATCH,
+        "model_version": 1,
+    },
+}
+#: One message of a stream of events.
+STREAM: Final = f"id: 7\nevent: job.succeeded\ndata: {json.dumps(_EVENT)}\n\n"
+_WEBHOOK: Final = {
+    "id": "whk_0123456789abcdef0123456789abcdef",
+    "url": "https://example.org/hooks/razor",
+    "events": ["job.succeeded", "job.rejected", "job.failed"],
+    "enabled": True,
+    "disabled_reason": None,
+    "created_at": _RECEIVED,
+}
+_DELIVERY: Final = {
+    "id": "msg_0123456789abcdef0123456789abcdef",
+    "webhook_id": _WEBHOOK["id"],
+    "type": "job.succeeded",
+    "job_id": _JOB,
+    "event_id": 7,
+    "status": "delivered",
+    "created_at": _FINISHED,
+    "next_attempt_at": None,
+    "attempts": [{"number": 1, "at": _FINISHED, "status_code": 204, "failure": None}],
+}
+
 #: Name of a schema in the document -> an example of it with every field.
 BY_SCHEMA: Final[dict[str, Any]] = {
     "JobView": _JOB_VIEW,
@@ -235,6 +276,18 @@ BY_SCHEMA: Final[dict[str, Any]] = {
     "AuditPage": {"items": [_LINE], "next": 41},
     "InclusionProof": {"index": 41, "size": 128, "hashes": [_DIGEST]},
     "ConsistencyProof": {"first": 64, "second": 128, "hashes": [_DIGEST]},
+    "EventPage": {"items": [_EVENT], "next": None},
+    "WebhookInput": {"url": _WEBHOOK["url"], "events": _WEBHOOK["events"]},
+    "WebhookChange": {"enabled": False, "events": None},
+    "WebhookView": _WEBHOOK,
+    "WebhookList": {"items": [_WEBHOOK]},
+    "WebhookSecret": {
+        "webhook": _WEBHOOK,
+        "secret": "whsec_...",
+        "previous_until": "2031-03-02T09:00:00Z",
+    },
+    "DeliveryView": _DELIVERY,
+    "DeliveryPage": {"items": [_DELIVERY], "next": None},
     "Health": {"status": "ok"},
     "Readiness": {
         "status": "degraded",

@@ -176,10 +176,12 @@ def _facts(finding: Finding) -> list[tuple[str, str]]:
         ("Weights as registered", finding.checkpoint_digest),
         ("Rests on", {"none": "no regulation"}.get(job.regulation, job.regulation.upper())),
         ("Your reference", job.subject_request_id),
+        ("Subjects (keyed hashes)", ", ".join(job.subjects)),
         ("Received", _moment(job.created_at)),
         ("Due", _moment(job.due_at)),
         ("Finished", _moment(job.finished_at)),
         ("Status", f"{job.status.value}, {job.outcome.value if job.outcome else 'no outcome'}"),
+        ("Name and pictures deleted", _moment(job.erased_at)),
         ("Patch", job.result.patch_id if job.result else None),
         ("Patch file (sha256)", finding.patch_sha256),
     ]

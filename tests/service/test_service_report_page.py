@@ -7,7 +7,6 @@ import hashlib
 import html
 import json
 import re
-from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from pydantic import TypeAdapter
 
 from api_schemas import methods
 from api_schemas.families import Family
-from api_schemas.jobs import JobResult, JobUrls, JobView, Outcome, Progress
+from api_schemas.jobs import JobView, Outcome
 from api_schemas.reports import Report, Verdict
 from api_schemas.requests import Probe
-from service import plots, report_page, report_words
+from service import examples, plots, report_page, report_words
 
 #: Reports of real runs on the shipped models; pictures and scores are cut short. That of the
 #: vision-language model is put together from a row of docs/results.
@@ -34,7 +33,6 @@ FAMILIES = {
     "reference-diffusion": Family.DIFFUSION,
     "reference-llava": Family.VLM,
 }
-MOMENT = datetime(2031, 3, 1, 12, tzinfo=UTC)
 
 
 def finding(name: str, **changes: Any) -> report_page.Finding:
@@ -42,32 +40,21 @@ def finding(name: str, **changes: Any) -> report_page.Finding:
     stored = json.loads(REPORTS[name].read_text())
     report = Report.model_validate(stored["report"] | changes)
     has_patch = bool(report.edited)
-    job = JobView(
-        id="job_" + "0" * 32,
-        status=stored["status"],
-        outcome=stored["outcome"],
-        model=stored["model"],
-        method=report.method,
-        priority=0,
-        regulation="gdpr",
-        subject_request_id="case-17",
-        dry_run=stored["dry_run"],
-        metadata={"note": SECRET_NAME},
-        progress=Progress(phase="store", fraction=1.0, eta_seconds=None),
-        created_at=MOMENT,
-        started_at=MOMENT,
-        finished_at=MOMENT,
-        due_at=None,
-        attempts=1,
-        error=None,
-        result=JobResult(
-            verdict=None if report.gate is None else report.gate.verdict,
-            patch_id="pat_" + "0" * 32 if has_patch else None,
-            model_version=7 if stored["outcome"] == Outcome.PATCHED else None,
-        ),
-        urls=JobUrls(
-            self="", cancel="", evaluation="", report="", patch=None, patch_file=None, weights=None
-        ),
+    job = JobView.model_validate(
+        examples.BY_SCHEMA["JobView"]
+        | {
+            "status": stored["status"],
+            "outcome": stored["outcome"],
+            "model": stored["model"],
+            "method": report.method,
+            "dry_run": stored["dry_run"],
+            "metadata": {"note": SECRET_NAME},
+            "result": {
+                "verdict": None if report.gate is None else report.gate.verdict,
+                "patch_id": "pat_" + "0" * 32 if has_patch else None,
+                "model_version": 7 if stored["outcome"] == Outcome.PATCHED else None,
+            },
+        }
     )
     return report_page.Finding(
         job=job,

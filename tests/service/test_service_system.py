@@ -21,7 +21,7 @@ from api_schemas.shelf import ModelList, ModelView, VersionList
 from registry.tables import JobRow
 from service import background
 from service.broker import MemoryBroker
-from service.metrics import REAPED
+from service.metrics import DEAD, DELIVERED, FAILED, REAPED
 from service.parts import now
 from worker.measures import WorkerMeasures
 
@@ -154,8 +154,8 @@ def test_what_the_reaper_takes_is_counted(front: World, http: TestClient) -> Non
 LABELS = {
     "method": {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"},
     "status": {*JobStatus, *map(str, range(100, 600))},
-    "outcome": {*Outcome, *REAPED},
-    "loop": {"relay", "reap", "reconcile"},
+    "outcome": {*Outcome, *REAPED, DELIVERED, FAILED, DEAD},
+    "loop": {"relay", "reap", "reconcile", "deliver", "forget", "sweep"},
 }
 
 

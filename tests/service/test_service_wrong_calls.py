@@ -24,6 +24,9 @@ from service import problems
 #: An id that nobody has.
 NO_JOB = "/jobs/job_00000000000000000000000000000000"
 NO_PATCH = "/patches/pat_00000000000000000000000000000000"
+NO_HOOK = "/webhooks/whk_00000000000000000000000000000000"
+HOOK = {"url": "https://example.org/hook"}
+TYPES = {"events": ["job.succeeded", "job.begun"]}
 FAR = {"Range": "bytes=99999999999-"}
 
 
@@ -37,6 +40,7 @@ class Call:
     slug: str
     pointers: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    json: Any = None
 
     @property
     def name(self) -> str:
@@ -46,6 +50,7 @@ class Call:
 NOWHERE = "not-found"
 JOB, PENDING, ABSENT = "job-not-found", "evaluation-pending", "evaluation-absent"
 PATCH, RANGE = "patch-not-found", "range-not-satisfiable"
+WEBHOOK = "webhook-not-found"
 METHOD, INVALID, CURSOR = "method-not-allowed", "invalid-request", "invalid-cursor"
 
 CALLS = [
@@ -92,6 +97,19 @@ CALLS = [
     Call("GET", "/jobs/{queued}/report.html", 404, PENDING),
     Call("GET", "/jobs/{failed}/report.html", 404, ABSENT),
     Call("POST", "/jobs/{done}/report.html", 405, METHOD),
+    # Its history.
+    Call("GET", f"{NO_JOB}/events", 404, JOB),
+    Call("GET", "/jobs/{done}/events?after=-1", 422, INVALID, ["/query/after"]),
+    Call("GET", "/jobs/{done}/events?limit=0", 422, INVALID, ["/query/limit"]),
+    Call("GET", "/jobs/{done}/events?since=1", 422, INVALID, ["/query/since"]),
+    Call(
+        "GET",
+        "/jobs/{done}/events",
+        400,
+        "invalid-last-event-id",
+        headers={"Last-Event-ID": "x"},
+    ),
+    Call("GET", f"{NO_JOB}/events", 404, JOB, headers={"Accept": "text/event-stream"}),
     # Its evidence.
     Call("GET", f"{NO_JOB}/evidence", 404, JOB),
     Call("GET", "/jobs/{queued}/evidence", 404, "evidence-absent"),
@@ -111,8 +129,8 @@ CALLS = [
     Call("GET", "/audit/proof/x", 404, "line-not-found"),
     Call("GET", "/audit/proof/{line}?size=0", 422, INVALID, ["/query/size"]),
     Call("GET", "/audit/proof/{line}?size=99999999", 400, "tree-size-invalid"),
-    Call("GET", "/audit/consistency?to=1", 422, INVALID, ["/query/from"]),
-    Call("GET", "/audit/consistency?from=0", 422, INVALID, ["/query/to"]),
+    Call("GET", "/audit/consistency?from=-1", 422, INVALID, ["/query/from"]),
+    Call("GET", "/audit/consistency?from=0&to=x", 422, INVALID, ["/query/to"]),
     Call("GET", "/audit/consistency?from=2&to=1", 400, "tree-size-invalid"),
     Call("PUT", "/audit/key", 405, METHOD),
     # The shelf.
@@ -133,6 +151,31 @@ CALLS = [
     Call("GET", "/patches/{patch}/weights", 416, RANGE, headers=FAR),
     Call("HEAD", f"{NO_PATCH}/weights", 404, PATCH),
     Call("PUT", "/patches/{patch}/weights", 405, METHOD),
+    # Webhooks.
+    Call("POST", "/webhooks", 422, INVALID, ["/url"], json={}),
+    Call("POST", "/webhooks", 422, INVALID, ["/url"], json={"url": "example.org"}),
+    Call("POST", "/webhooks", 422, INVALID, ["/url"], json={"url": "http://example.org/"}),
+    Call("POST", "/webhooks", 422, INVALID, ["/url"], json={"url": "https://127.0.0.1/"}),
+    Call("POST", "/webhooks", 422, INVALID, ["/url"], json={"url": "https://a:b@example.org/"}),
+    Call("POST", "/webhooks", 422, INVALID, ["/events"], json=HOOK | {"events": []}),
+    Call("POST", "/webhooks", 422, INVALID, ["/events/1"], json=HOOK | TYPES),
+    Call("POST", "/webhooks", 422, INVALID, ["/secret"], json=HOOK | {"secret": "mine"}),
+    Call("DELETE", "/webhooks", 405, METHOD),
+    Call("PUT", "/webhooks", 405, METHOD),
+    Call("GET", NO_HOOK, 404, WEBHOOK),
+    Call("GET", "/webhooks/whk_1", 404, WEBHOOK),
+    Call("DELETE", NO_HOOK, 404, WEBHOOK),
+    Call("PATCH", NO_HOOK, 404, WEBHOOK, json={"enabled": False}),
+    Call("PATCH", "/webhooks/{hook}", 422, INVALID, ["/enabled"], json={"enabled": "perhaps"}),
+    Call("PATCH", "/webhooks/{hook}", 422, INVALID, ["/url"], json=HOOK),
+    Call("POST", f"{NO_HOOK}/rotate-secret", 404, WEBHOOK),
+    Call("POST", f"{NO_HOOK}/test", 404, WEBHOOK),
+    Call("POST", "/webhooks/{disabled}/test", 409, "webhook-disabled"),
+    Call("GET", f"{NO_HOOK}/deliveries", 404, WEBHOOK),
+    Call("GET", "/webhooks/{hook}/deliveries?limit=0", 422, INVALID, ["/query/limit"]),
+    Call("GET", "/webhooks/{hook}/deliveries?cursor=x", 400, CURSOR),
+    Call("POST", f"{NO_HOOK}/deliveries/msg_{'0' * 32}/replay", 404, WEBHOOK),
+    Call("POST", "/webhooks/{hook}/deliveries/msg_1/replay", 404, "delivery-not-found"),
     # The service itself: it asks for nothing, so only the method can be wrong.
     Call("GET", "/problems/none", 404, NOWHERE),
     Call("GET", f"/problems/{SECRET_NAME}", 404, NOWHERE),
@@ -148,7 +191,9 @@ RETRYABLE = {PENDING}
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One front for the whole table: each call leaves it as it was."""
-    with world(tmp_path_factory.mktemp("wrong-calls")) as made:
+    # The loops of the front sleep: what they do would look like a trace of the call.
+    asleep = dict.fromkeys(("recovery_seconds", "sweep_seconds", "webhook_seconds"), 3600.0)
+    with world(tmp_path_factory.mktemp("wrong-calls"), **asleep) as made:
         yield made
 
 
@@ -160,7 +205,12 @@ def places(front: World) -> dict[str, str]:
     front.accept()
     failed = front.fail(front.claim())
     assert done.patch_id is not None
+    hook, disabled = (front.http.post("/webhooks", json=HOOK).json() for _ in range(2))
+    silenced = f"/webhooks/{disabled['webhook']['id']}"
+    assert front.http.patch(silenced, json={"enabled": False}).status_code == 200
     return {
+        "hook": hook["webhook"]["id"],
+        "disabled": disabled["webhook"]["id"],
         "done": done.id,
         "refused": refused.id,
         "failed": failed.id,
@@ -170,22 +220,13 @@ def places(front: World) -> dict[str, str]:
     }
 
 
-def route_of(method: str, path: str) -> APIRoute | None:
-    """The route that answers this call, or that is at its address and takes another method."""
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": unquote(path.partition("?")[0]),
-        "headers": [],
-    }
-    found: APIRoute | None = None
-    for route in every_route():
-        match, _ = route.matches(scope)
-        if match is Match.FULL:
-            return route
-        if match is Match.PARTIAL and found is None:
-            found = route
-    return found
+def routes_of(method: str, path: str) -> list[APIRoute]:
+    """The route that answers this call; else those at its address that take other methods."""
+    path = unquote(path.partition("?")[0])
+    scope = {"type": "http", "method": method, "path": path, "headers": []}
+    matches = [(route.matches(scope)[0], route) for route in every_route()]
+    full = [route for match, route in matches if match is Match.FULL]
+    return full[:1] or [route for match, route in matches if match is Match.PARTIAL]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
@@ -193,7 +234,7 @@ def test_a_wrong_call_gives_its_problem(front: World, places: dict[str, str], ca
     assert front.http is not None
     before = front.stored()
     path = call.path.format(**places)
-    answer = front.http.request(call.method, path, headers=call.headers)
+    answer = front.http.request(call.method, path, headers=call.headers, json=call.json)
     assert answer.status_code == call.status, answer.text
     assert answer.headers["content-type"] == MEDIA_TYPE
     assert front.stored() == before
@@ -213,9 +254,9 @@ def test_a_wrong_call_gives_its_problem(front: World, places: dict[str, str], ca
 @pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
 def test_the_document_says_so(front: World, places: dict[str, str], call: Call) -> None:
     """The problem is among those that the document lists for that call."""
-    route = route_of(call.method, call.path.format(**places))
-    if call.slug == METHOD or route is None:
+    if call.slug == METHOD or not (routes := routes_of(call.method, call.path.format(**places))):
         return
+    (route,) = routes
     answers = document(front)[call.method.lower(), route.path]["responses"]
     listed = answers[str(call.status)]["content"][MEDIA_TYPE]["examples"]
     assert call.slug in listed, f"add {call.slug} to problems_of() of {call.method} {route.path}"
@@ -236,9 +277,8 @@ def test_what_unlearn_refuses_is_in_the_document(front: World) -> None:
 def test_every_route_has_a_wrong_call(places: dict[str, str]) -> None:
     had = {("POST", "/unlearn")}
     for call in CALLS:
-        route = route_of(call.method, call.path.format(**places))
-        if route is not None:
-            own = {call.method} if call.method in (route.methods or ()) else route.methods or set()
+        for route in routes_of(call.method, call.path.format(**places)):
+            own = {call.method} & (route.methods or set()) or route.methods or set()
             had |= {(method, route.path) for method in own}
     every = {(method, route.path) for route in every_route() for method in route.methods or ()}
     assert len(every) > 20
