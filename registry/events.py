@@ -33,7 +33,7 @@ NOTHING_LEFT: Final = Left()
 
 def type_of(old: JobStatus, new: JobStatus) -> EventType:
     """The event that a move from ``old`` to ``new`` is."""
-    if (old, new) == (JobStatus.RUNNING, JobStatus.QUEUED):
+    if new is JobStatus.QUEUED:
         return EventType.REQUEUED
     return EventType(f"job.{new.value}")
 

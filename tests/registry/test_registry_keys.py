@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from registry_examples import START, accept, at, claim, shelve, succeed
+from registry_examples import KEYS, START, accept, at, claim, shelve, succeed
 from sqlalchemy import select, text
 
 from api_schemas.access import Scope
@@ -267,7 +267,7 @@ def test_tenants_keep_to_their_own_idempotency_keys(database: Database) -> None:
 
 
 def test_tenants_that_have_jobs_are_adopted_by_the_migration(sqlite_url: str) -> None:
-    database = Database(sqlite_url)
+    database = Database(sqlite_url, KEYS)
     database.migrate()
     shelve(database, "clip-a")
     with database.transaction() as session:

@@ -155,7 +155,7 @@ def test_whatever_its_end_the_transaction_that_ends_a_job_puts_its_data_out_of_r
         kept = session.get_one(PersonalRow, job.id)
         assert (kept.data_key, kept.sealed) == (None, None)
     (over,) = forget(database, 1000)
-    assert over == personal.Due(job.id, ("c" * 64, "d" * 64))
+    assert over == personal.Due(job.id, TENANT, ("c" * 64, "d" * 64))
     gone = fetched(database, job.id)
     assert (gone.samples, gone.probe_samples, gone.erased_at) == ((), (), at(1000))
     assert forget(database, 2000) == []
@@ -219,7 +219,7 @@ def test_a_job_that_ended_goes_on_only_with_its_data(
             jobs.cancel(session, job.id, tenant=TENANT, principal=PRINCIPAL, now=at(1))
     # As the table of moves will allow it to whoever tries a job again.
     monkeypatch.setattr(moves, "check", lambda _old, _new: None)
-    again = {"outcome": None, "finished_at": None}
+    again = {"outcome": None, "finished_at": None, "now": at(2)}
     with database.transaction() as session:
         assert moves.move(session, kept.id, JobStatus.CANCELED, JobStatus.QUEUED, **again)
     assert forget(database, 10 * DAY)[0].job_id == gone.id
@@ -248,14 +248,14 @@ def test_a_row_in_the_clear_is_readable_until_it_ends_and_then_forgets(database:
     with database.transaction() as session:
         jobs.cancel(session, job.id, tenant=TENANT, principal=PRINCIPAL, now=at(1))
     # Pictures in the clear are shared; what the other job needs stays.
-    assert forget(database) == [personal.Due(job.id, ())]
+    assert forget(database) == [personal.Due(job.id, TENANT, ())]
     gone = fetched(database, job.id)
     assert gone.request.wanted() == ()
     assert [each.subject for each in gone.subjects] == [KEYS.subject(TENANT, NAME)]
     assert fetched(database, other.id).request.wanted()
     with database.transaction() as session:
         jobs.cancel(session, other.id, tenant=TENANT, principal=PRINCIPAL, now=at(1))
-    assert forget(database) == [personal.Due(other.id, ("c" * 64, "d" * 64))]
+    assert forget(database) == [personal.Due(other.id, TENANT, ("c" * 64, "d" * 64))]
     assert NAME not in rows_of(database)
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from front_world import SECRET_NAME, World
+from front_world import PRINCIPAL, SECRET_NAME, World, bearer
 from live_front import Live, free_port, live, start
 
 from api_schemas.events import EventPage
 from service import events as routes
-from service.access import PRINCIPAL, Caller
+from service.access import Caller
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -149,7 +149,10 @@ def test_events_come_as_they_happen_and_listeners_hold_no_threads(server: Live) 
     url = f"{server.url}/jobs/{job_id}/events"
 
     # One client: each would load every root certificate anew, for a connection without TLS.
-    with httpx.Client(verify=False, timeout=60) as http, ThreadPoolExecutor(45) as pool:
+    with (
+        httpx.Client(verify=False, timeout=60, headers=bearer(server.key)) as http,
+        ThreadPoolExecutor(45) as pool,
+    ):
 
         def listen() -> list[str]:
             return [one["event"] for one in streamed(http.get(url, headers=STREAM))]
@@ -167,9 +170,10 @@ def test_events_come_as_they_happen_and_listeners_hold_no_threads(server: Live) 
 def test_a_listener_follows_through_a_restart(tmp_path: Path) -> None:
     port = free_port()
     first = start(tmp_path, port=port)
+    headers = STREAM | bearer(first.key)
     job_id = first.world.accept()
     url = f"{first.url}/jobs/{job_id}/events"
-    with httpx.stream("GET", url, headers=STREAM, timeout=30) as answer:
+    with httpx.stream("GET", url, headers=headers, timeout=30) as answer:
         lines = answer.iter_lines()
         while not next(lines).startswith("id: 1"):
             pass
@@ -180,7 +184,7 @@ def test_a_listener_follows_through_a_restart(tmp_path: Path) -> None:
     second = start(tmp_path, port=port)
     try:
         second.world.fail(job)
-        rest = httpx.get(url, headers=STREAM | {"Last-Event-ID": last}, timeout=30)
+        rest = httpx.get(url, headers=headers | {"Last-Event-ID": last}, timeout=30)
     finally:
         second.stop()
     ids = [*range(1, int(last) + 1), *(int(one["id"]) for one in streamed(rest))]
@@ -190,7 +194,7 @@ def test_a_listener_follows_through_a_restart(tmp_path: Path) -> None:
 def test_a_listener_who_leaves_is_no_error(server: Live, caplog: Any) -> None:
     job_id = server.world.accept()
     url = f"{server.url}/jobs/{job_id}/events"
-    with httpx.stream("GET", url, headers=STREAM, timeout=30) as answer:
+    with httpx.stream("GET", url, headers=STREAM | bearer(server.key), timeout=30) as answer:
         next(answer.iter_lines())
     time.sleep(0.6)
     assert httpx.get(f"{server.url}/healthz").status_code == 200

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from front_world import MODEL, SECRET_NAME, World, pictures, values_of, world
+from front_world import MODEL, SECRET_NAME, World, bearer, pictures, values_of, world
 
+from api_schemas.access import Scope
 from api_schemas.audit import AuditPage, ConsistencyProof, InclusionProof
 from api_schemas.reports import Verdict
 from evidence import archive, checkpoints, keys, lines, merkle, names
 from evidence.verify import verify
 from registry import audit, evidence
 from registry.jobs import Job
-from service import access, signing
 from service import evidence as routes
+from service import signing
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +114,19 @@ def test_wrong_calls(http: TestClient, job: Job, path: str, expected: tuple[int,
 
 
 def test_another_tenants_lines_and_evidence_are_none(
-    http: TestClient, job: Job, monkeypatch: pytest.MonkeyPatch
+    front: World, http: TestClient, job: Job
 ) -> None:
-    index = AuditPage.model_validate(http.get("/audit").json()).items[0].index
-    monkeypatch.setattr(access, "TENANT", "other")
-    assert http.get("/audit").json() == {"items": [], "next": None}
-    assert problem(http, f"/audit/proof/{index}") == (404, "line-not-found")
-    assert problem(http, f"/jobs/{job.id}/evidence") == (404, "job-not-found")
+    lines = AuditPage.model_validate(http.get("/audit").json()).items
+    index = next(line.index for line in lines if line.object_id == job.id)
+    others = bearer(front.new_key(Scope.AUDIT_READ, tenant="other"))
+    theirs = http.get("/audit", headers=others).json()["items"]
+    assert {line["object_type"] for line in theirs} == {"tenant", "key"}  # their own beginning
+    for path, code in (
+        (f"/audit/proof/{index}", "line-not-found"),
+        (f"/jobs/{job.id}/evidence", "job-not-found"),
+    ):
+        answer = http.get(path, headers=others)
+        assert (answer.status_code, answer.json()["type"]) == (404, f"/problems/{code}")
     assert head(http).size > index  # the log is one for all
 
 

@@ -13,14 +13,23 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from front_world import MODEL, World, as_files, encoded, make_world, pictures, register, world
+from front_world import (
+    MODEL,
+    TENANT,
+    World,
+    as_files,
+    encoded,
+    make_world,
+    pictures,
+    register,
+    world,
+)
 from PIL import Image
 
 from registry import installation
 from registry.blobs import LocalBlobs
 from registry.sealing import DataKey
 from service import background
-from service.access import TENANT
 from tests.traces import everything, forms, of_name, of_pictures
 
 NAME, ALIAS, DESCRIPTION = "Zoë Ünaldo", "Zunnixa Q.", "whoever wears the vermilion zucchetto"
