@@ -207,6 +207,18 @@ def test_the_same_finding_is_the_same_page(example: report_page.Finding) -> None
     assert SECRET_NAME not in report_page.render(example)
 
 
+def test_a_check_of_an_earlier_target_says_so() -> None:
+    one = finding("clip").report.model_dump(mode="json")
+    checks = one["gate"]["checks"]
+    found = finding(
+        "clip",
+        earlier=[{"version": 3, "metric": one["metrics"][0] | {"id": "M1_earlier"}}],
+        gate=one["gate"] | {"checks": [*checks, checks[0] | {"metric": "M1_earlier"}]},
+    )
+    gate = Reader(report_page.render(found)).text.split("What the gate checked")[1]
+    assert "version 3, target 1" in gate.split("Did the model know")[0]
+
+
 def test_the_verdict_is_one_sentence_that_fits_the_ending() -> None:
     begins = {
         Outcome.PATCHED: "Passed: ",
