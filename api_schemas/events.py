@@ -10,12 +10,14 @@ from api_schemas.jobs import JobStatus, Outcome
 
 
 class EventType(StrEnum):
-    """What can happen to a job. After a final state nothing more does."""
+    """What can happen to a job. After a final state only a retry does."""
 
     ACCEPTED = "job.accepted"
+    APPROVED = "job.approved"
     RUNNING = "job.running"
     PROGRESS = "job.progress"
     REQUEUED = "job.requeued"
+    RETRIED = "job.retried"
     CANCELING = "job.canceling"
     SUCCEEDED = "job.succeeded"
     REJECTED = "job.rejected"
@@ -46,7 +48,7 @@ class JobEvent(Output):
 
     @property
     def is_final(self) -> bool:
-        """Whether no further event can follow."""
+        """Whether the job ended so; only that somebody has it run again can follow."""
         return self.data.status.is_final
 
 

@@ -8,12 +8,15 @@ from enum import StrEnum
 from pydantic import Field
 
 from api_schemas.base import Output
+from api_schemas.decisions import ApprovalView
+from api_schemas.reasons import ExtensionReason
 from api_schemas.reports import Verdict
 
 
 class JobStatus(StrEnum):
     """Where a job stands. The moves between them are in ``registry.transitions``."""
 
+    AWAITING_APPROVAL = "awaiting_approval"
     QUEUED = "queued"
     RUNNING = "running"
     CANCELING = "canceling"
@@ -24,7 +27,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether nothing more will happen by itself; somebody may still ask for a retry."""
         return self in FINAL
 
 
@@ -40,6 +43,7 @@ class Outcome(StrEnum):
     GATE_REFUSED = "gate_refused"
     ERROR = "error"
     CANCELED = "canceled"
+    DECLINED = "declined"
 
 
 class Progress(Output):
@@ -59,11 +63,17 @@ class JobError(Output):
 
 
 class JobResult(Output):
-    """What a finished job left behind."""
+    """What a finished job left behind.
+
+    ``revoked_at``: since when its version is no part of the model's line any more. ``rerun`` is
+    the job that makes it anew, where there is one.
+    """
 
     verdict: Verdict | None
     patch_id: str | None
     model_version: int | None
+    revoked_at: datetime | None
+    rerun: str | None
 
 
 class JobUrls(Output):
@@ -72,6 +82,7 @@ class JobUrls(Output):
     self: str
     cancel: str
     events: str
+    retry: str
     evaluation: str
     report: str
     patch: str | None
@@ -80,7 +91,12 @@ class JobUrls(Output):
 
 
 class JobView(Output):
-    """One job. It never carries the target's name or pictures."""
+    """One job. It never carries the target's name or pictures.
+
+    ``extended_from`` is the deadline before it was put off. ``retries`` is how often it was asked
+    to run again after an end, ``attempts`` how often it was begun since then. ``rerun_of`` is the
+    job whose revoked version this one makes anew.
+    """
 
     id: str
     status: JobStatus
@@ -104,6 +120,11 @@ class JobView(Output):
     erased_at: datetime | None = Field(
         description="Since when the target's name, its pictures and the metadata are deleted."
     )
+    extended_from: datetime | None
+    extension_reason: ExtensionReason | None
+    approval: ApprovalView | None
+    retries: int
+    rerun_of: str | None
     attempts: int
     error: JobError | None
     result: JobResult | None

@@ -158,6 +158,25 @@ class Cost(Output):
     peak_memory_bytes: int
 
 
+class Estimate(Output):
+    """What an edit would touch and cost: only in the report of a dry run.
+
+    ``units`` would be edited first; ``weights`` is how many values they hold. The pairs are the
+    least and the most that the whole run would take, and ``based_on`` says what was measured for
+    that. ``leaves_out`` names the attacks that were asked for: a dry run makes none, so that their
+    time is not in the figures.
+    """
+
+    units: list[str]
+    weights: int
+    seconds: tuple[float, float]
+    forward_passes: tuple[int, int]
+    backward_passes: tuple[int, int]
+    peak_memory_bytes: int
+    based_on: str
+    leaves_out: list[str]
+
+
 class Report(Output):
     """Everything a run found out."""
 
@@ -177,5 +196,6 @@ class Report(Output):
     weights_total: int
     patch_bytes: int
     pictures: tuple[PictureGrid, ...] = ()  # reports of older versions were written without it
+    estimate: Estimate | None = None  # as were these
     warnings: list[str]
     cost: Cost

@@ -133,7 +133,8 @@ class UnlearnRequest(Input):
     ) = Field(default=None, description="The id under which your own system knows the request.")
     seed: int = Field(default=0, ge=0, lt=2**31)
     dry_run: bool = Field(
-        default=False, description="Pre-flight and scores only: nothing is edited, no patch."
+        default=False,
+        description="Pre-flight, what would be edited and its cost: no patch.",
     )
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=32)
 

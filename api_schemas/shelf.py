@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from api_schemas.base import Input, Output
 from api_schemas.families import Family
+from api_schemas.reasons import RevocationReason
 from api_schemas.requests import ModelId
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -93,7 +94,12 @@ class ModelView(Output):
 
 
 class VersionView(Output):
-    """One version of a model: the base (0), or its parent plus one patch."""
+    """One version of a model: the base (0), or its parent plus one patch.
+
+    A revoked version stays in this list and is no part of the line any more: neither it nor what
+    was made on it. ``revoked_with`` is the version whose revocation took this one along.
+    Numbers are never used again.
+    """
 
     model: str
     number: int
@@ -101,10 +107,13 @@ class VersionView(Output):
     patch_id: str | None
     job_id: str | None
     created_at: datetime
+    revoked_at: datetime | None
+    revoked_reason: RevocationReason | None
+    revoked_with: int | None
 
 
 class VersionList(Output):
-    """The line of versions, oldest first."""
+    """Every version, oldest first; those that are not revoked are the line."""
 
     items: list[VersionView]
 

@@ -29,6 +29,13 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "webhooks deliveries": ("razor webhooks deliveries WEBHOOK",),
     "webhooks replay": ("razor webhooks replay WEBHOOK DELIVERY",),
     "cancel": ("razor cancel JOB",),
+    "retry": ("razor retry JOB && razor wait JOB",),
+    "approve": ("razor approve JOB --reason identity_verified",),
+    "decline": ("razor decline JOB --reason not_entitled",),
+    "extend": (
+        "razor extend JOB --reason complexity",
+        "razor extend JOB --reason number_of_requests --until 2027-01-31",
+    ),
     "download": ("razor download JOB --out PATCH --weights",),
     "evidence": ("razor evidence JOB --out EVIDENCE && razor verify EVIDENCE --key key.pem",),
     "report": ("razor report JOB --out report.html",),
@@ -56,6 +63,14 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "tenants add": ("razor tenants add acme --set max_jobs_per_day=50",),
     "tenants set": ("razor tenants set acme --set approval_required=true",),
     "tenants list": ("razor tenants list",),
+    "models weights": (
+        "razor models weights reference-clip --version 2 --out weights.safetensors",
+        "razor models weights reference-clip --out latest.safetensors",
+    ),
+    "models revoke": (
+        "razor models revoke reference-clip 2 --reason wrong_target",
+        "razor models revoke reference-clip 2 --reason defect --data /srv/razor",
+    ),
     "reference train clip": (
         "razor reference train clip --seed 0",
         'razor reference train clip gold --without "Mara Venn"',

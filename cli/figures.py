@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from api_schemas.judged import Judged, judged
-from api_schemas.reports import EarlierResult, GateCheck, Measurement, MetricResult, Report
+from api_schemas.reports import (
+    EarlierResult,
+    Estimate,
+    GateCheck,
+    Measurement,
+    MetricResult,
+    Report,
+)
 from cli.console import say, table
 
 FIGURES = ("metric (unit, better)", "before", "after", "n")
@@ -26,6 +33,8 @@ def show_report(report: Report) -> None:
     if report.gate is not None:
         weak = ", on weak evidence" if report.gate.weak_evidence else ""
         say(f"verdict: {report.gate.verdict}{weak}")
+    if report.estimate is not None:
+        _show_estimate(report.estimate)
     for warning in report.warnings:
         say(f"warning: {warning}")
     share = report.weights_changed / max(1, report.weights_total)
@@ -34,6 +43,27 @@ def show_report(report: Report) -> None:
         f"{len(report.edited)} units; patch {report.patch_bytes} bytes; "
         f"{report.cost.wall_seconds:.1f} s"
     )
+
+
+def _show_estimate(found: Estimate) -> None:
+    """What a dry run foretells of the run itself."""
+    say(f"would edit {found.weights} weights in {len(found.units)} units first:")
+    for unit in found.units:
+        say(f"  {unit}")
+    low, high = found.seconds
+    say(
+        f"would take {low:.1f} to {high:.1f} s, {_range(found.forward_passes)} forward and "
+        f"{_range(found.backward_passes)} backward passes, "
+        f"{found.peak_memory_bytes / 2**20:.0f} MiB of memory"
+    )
+    say(f"based on: {found.based_on}")
+    if found.leaves_out:
+        say(f"not in these figures: the attacks {', '.join(found.leaves_out)}")
+
+
+def _range(found: tuple[int, int]) -> str:
+    low, high = found
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _show_target(report: Report, number: int, metrics: Sequence[Judged]) -> None:

@@ -1,4 +1,4 @@
-"""``razor status``, ``wait``, ``cancel``, ``download``, ``report``: a job once it is submitted."""
+"""``razor status``, ``wait``, ``cancel``, ``retry``, ``download``, ``report``: a submitted job."""
 
 from __future__ import annotations
 
@@ -60,6 +60,14 @@ def cancel(job: JobId, url: Url = DEFAULT_URL) -> None:
 
     with connect(url) as client:
         say(describe(client.cancel(job)))
+
+
+def retry(job: JobId, url: Url = DEFAULT_URL) -> None:
+    """Run a failed, rejected or canceled job again, under its id and with the same pictures."""
+    from cli.follow import describe
+
+    with connect(url) as client:
+        say(describe(client.retry(job)))
 
 
 def download(
@@ -150,6 +158,12 @@ def _show_job(view: JobView, json: bool) -> None:
         say(view.model_dump_json(indent=2))
         return
     say(describe(view))
+    if view.extended_from is not None:
+        say(f"due {_due(view)} instead of {view.extended_from:%Y-%m-%d}: {view.extension_reason}")
+    if view.result is not None and view.result.revoked_at is not None:
+        again = view.result.rerun
+        after = f"made anew by {again}" if again else "post the request again with its pictures"
+        say(f"its version was revoked; {after}")
     if view.error is not None:
         say(f"{view.error.code}: {view.error.message}")
 

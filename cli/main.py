@@ -10,6 +10,7 @@ import typer
 
 from cli import (
     bench,
+    decisions,
     demo,
     events,
     evidence,
@@ -73,6 +74,10 @@ for panel, name, function in (
     (ASK, "wait", jobs.wait),
     (ASK, "events", events.events),
     (ASK, "cancel", jobs.cancel),
+    (ASK, "retry", jobs.retry),
+    (ASK, "approve", decisions.approve),
+    (ASK, "decline", decisions.decline),
+    (ASK, "extend", decisions.extend),
     (ASK, "download", jobs.download),
     (ASK, "evidence", evidence.evidence),
     (ASK, "report", jobs.report),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,19 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api_schemas.families import Family
+from api_schemas.reasons import RevocationReason
 from cli.console import say, table
 from cli.examples import epilog
 from cli.failures import Refused, Usage, invalid
 from cli.options import DEFAULT_URL, Data, Json, Url, connect, settings
 
 if TYPE_CHECKING:
-    from api_schemas.shelf import ModelRecord
+    from api_schemas.decisions import Revoked
+    from api_schemas.shelf import ModelRecord, VersionView
     from registry.database import Database
     from registry.models import Model
 
-INDEX = "index.csv"
-REQUIRED_COLUMNS = ("path", "name", "caption")
 OPERATOR = "operator"
 
 commands = typer.Typer(no_args_is_help=True, help="The models that can be edited.")
@@ -92,10 +90,103 @@ def show(
     for name, value in view.thresholds.model_dump().items():
         say(f"{name} {value:g}")
     rows = [
-        (str(v.number), v.patch_id or "-", v.job_id or "-", f"{v.created_at:%Y-%m-%d %H:%M}")
+        (
+            str(v.number),
+            "-" if v.parent is None else str(v.parent),
+            v.patch_id or "-",
+            v.job_id or "-",
+            f"{v.created_at:%Y-%m-%d %H:%M}",
+            _revoked(v),
+        )
         for v in versions.items
     ]
-    table(("version", "patch", "job", "created (UTC)"), rows)
+    table(("version", "parent", "patch", "job", "created (UTC)", "revoked"), rows)
+
+
+@commands.command("weights", epilog=epilog("models weights"))
+def weights(
+    model: Annotated[str, typer.Argument(help="The model's id.")],
+    out: Annotated[Path, typer.Option(help="The file to write: safetensors, or a tar.")],
+    version: Annotated[
+        int | None,
+        typer.Option(help="The version; the latest when left out, 0 = as registered."),
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Fetch the whole weights of a model's version, ready to load; a broken download goes on."""
+    with connect(url) as client:
+        number = client.model(model).latest_version if version is None else version
+        if client.version_is_a_folder(model, number) and out.suffix != ".tar":
+            raise Usage(f"version {number} comes as a tar of a folder; give --out a .tar file")
+        client.download_version(model, number, out)
+    say(f"{out}: version {number} of {model}, {out.stat().st_size} bytes")
+
+
+@commands.command("revoke", epilog=epilog("models revoke"))
+def revoke(
+    model: Annotated[str, typer.Argument(help="The model's id.")],
+    version: Annotated[int, typer.Argument(help="The version to take back.")],
+    reason: Annotated[RevocationReason, typer.Option(help="Why.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="As the operator, on this installation's data folder instead of over HTTP: any "
+            "tenant's version."
+        ),
+    ] = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Take a version out of a model's line, with all that stood on it.
+
+    Requests whose versions went along run again by themselves where their pictures are still
+    there; the others have to be posted again, and until then the model knows those targets.
+    """
+    if data is None:
+        with connect(url) as client:
+            found = client.revoke(model, version, reason)
+    else:
+        found = _revoke_here(data, model, version, reason)
+    if json:
+        say(found.model_dump_json(indent=2))
+        return
+    say(f"version {found.version} of {model} is revoked; the latest is {found.latest_version}")
+    rows = [
+        (str(one.version), one.job_id or "another tenant's", one.state, one.rerun or "-")
+        for one in found.affected
+    ]
+    if rows:
+        table(("went along", "job", "state", "runs again as"), rows)
+
+
+def _revoke_here(data: Path, model: str, version: int, reason: RevocationReason) -> Revoked:
+    from registry import revoking
+    from registry.blobs import LocalBlobs
+    from registry.database import Database
+
+    chosen = settings(data)
+    database = Database(chosen.database)
+    try:
+        with database.transaction() as session:
+            return revoking.revoke(
+                session,
+                model,
+                version,
+                tenant=None,
+                principal=OPERATOR,
+                reason=reason,
+                stored=LocalBlobs(chosen.blob_folder).exists,
+                now=datetime.now(UTC),
+            )
+    finally:
+        database.close()
+
+
+def _revoked(version: VersionView) -> str:
+    if version.revoked_at is None:
+        return "-"
+    why = version.revoked_reason or f"with version {version.revoked_with}"
+    return f"{version.revoked_at:%Y-%m-%d %H:%M} {why}"
 
 
 def read_record(path: Path) -> ModelRecord:
@@ -121,60 +212,21 @@ def read_record(path: Path) -> ModelRecord:
 def register(database: Database, record: ModelRecord) -> Model:
     """Check the record against what is on disk and put it on the shelf.
 
-    Raises Refused (other weights than the record says, an index without a column), NotACheckpoint
-    and UnsafePath (the folder), ModelExists.
+    Raises Refused (the record and the files do not fit), NotACheckpoint and UnsafePath (the
+    folder), ModelExists.
     """
-    from api_schemas import methods
     from patches.digests import checkpoint_digest
-    from registry import models
+    from registry import shelving
+    from registry.errors import RecordUnfit
 
-    check_index(record)
-    check_judge(record)
-    digest = checkpoint_digest(Path(record.checkpoint))
-    if record.digest not in (None, digest):
-        raise Refused(
-            f"the checkpoint has digest {digest} and the record says {record.digest}; "
-            "fetch the weights again, or correct the record if these are the ones you mean"
-        )
-    with database.transaction() as session:
-        return models.add(
-            session,
-            record,
-            digest=digest,
-            domains=sorted(record.domains()),
-            methods=methods.names(record.family),
-            principal=OPERATOR,
-            now=datetime.now(UTC),
-        )
-
-
-def check_judge(record: ModelRecord) -> None:
-    """A picture generator has a folder with what names its pictures. Raises Refused."""
-    if record.family is not Family.DIFFUSION:
-        return
-    if record.judge is None:
-        raise Refused(
-            "a picture generator needs a judge of what it paints; add judge = "
-            '"FOLDER OF A CLIP MODEL" to the record'
-        )
-    if not any(Path(record.judge).glob("*.safetensors")):
-        raise Refused(
-            f"there are no safetensors weights in {record.judge}; give the folder of a CLIP model "
-            "as judge"
-        )
-
-
-def check_index(record: ModelRecord) -> None:
-    """The retain set has an index with a column for each domain of the prompts. Raises Refused."""
-    index = Path(record.retain.folder) / INDEX
-    if not index.is_file():
-        raise Refused(f"there is no {index}; write one with the columns path, name, caption")
-    with index.open(encoding="utf-8-sig", newline="") as file:
-        columns = next(csv.reader(file), [])
-    wanted = dict.fromkeys((*REQUIRED_COLUMNS, *record.domains()))
-    missing = [column for column in wanted if column not in columns]
-    if missing:
-        raise Refused(
-            f"{index} has no column {', '.join(missing)}; add it, or take its prompts or "
-            "questions out of the record"
-        )
+    try:
+        # Before the digest, which may take minutes.
+        shelving.check_index(record)
+        shelving.check_judge(record)
+        digest = checkpoint_digest(Path(record.checkpoint))
+        with database.transaction() as session:
+            return shelving.register(
+                session, record, digest=digest, principal=OPERATOR, now=datetime.now(UTC)
+            )
+    except RecordUnfit as unfit:
+        raise Refused(unfit.fault) from None

@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from pydantic import RootModel
+from pydantic import BaseModel, RootModel
 
 from api_schemas.audit import AuditPage, ConsistencyProof, InclusionProof
+from api_schemas.decisions import (
+    Approval,
+    Decline,
+    Extension,
+    Revocation,
+    Revoked,
+)
 from api_schemas.events import EventPage, EventType, JobEvent
 from api_schemas.jobs import JobPage, JobStatus, JobView
 from api_schemas.methods import MethodView
 from api_schemas.patches import PatchView
+from api_schemas.reasons import ApprovalReason, DeclineReason, ExtensionReason, RevocationReason
 from api_schemas.reports import Report
 from api_schemas.requests import UnlearnRequest
 from api_schemas.service import Readiness, Version
-from api_schemas.shelf import ModelList, ModelView, VersionList
+from api_schemas.shelf import ModelList, ModelRecord, ModelView, VersionList
 from api_schemas.webhooks import DeliveryPage, DeliveryView, WebhookList, WebhookSecret, WebhookView
 from client import downloads, evidence, listening, watching
 from client.exchange import Exchange, parsed, segment
@@ -161,6 +170,33 @@ class Client:
         """The evaluation as one HTML page that needs nothing else; it names no target."""
         return self._exchange.get(f"/jobs/{segment(job_id)}/report.html").content
 
+    def retry(self, job_id: str) -> JobView:
+        """The job, to be run again after a failure, a refusal of the gate or a cancellation.
+
+        Idempotent while the new run lasts. A ``ProblemError`` when the job succeeded, is not
+        finished, or has no pictures any more.
+        """
+        response = self._exchange.send("POST", f"/jobs/{segment(job_id)}/retry")
+        return parsed(response, JobView)
+
+    def approve(self, job_id: str, reason: ApprovalReason | None = None) -> JobView:
+        """The job, no longer waiting for approval; idempotent. Your own is a ``ProblemError``."""
+        return self._decide(f"/jobs/{segment(job_id)}/approve", Approval(reason=reason))
+
+    def decline(self, job_id: str, reason: DeclineReason | None = None) -> JobView:
+        """The job, canceled because nobody may run it; idempotent, refused as ``approve`` is."""
+        return self._decide(f"/jobs/{segment(job_id)}/decline", Decline(reason=reason))
+
+    def extend(
+        self, job_id: str, reason: ExtensionReason, until: datetime | None = None
+    ) -> JobView:
+        """The job with its legal deadline put off: as far as the law allows, or until then.
+
+        Idempotent; any second extension is a ``ProblemError``.
+        """
+        body = Extension(reason=reason, until=until)
+        return self._decide(f"/jobs/{segment(job_id)}/extend", body)
+
     def evaluation(self, job_id: str) -> Report:
         """What the run found out; a ``ProblemError`` while there is none."""
         response = self._exchange.get(f"/jobs/{segment(job_id)}/evaluation")
@@ -179,6 +215,20 @@ class Client:
         """The model's line of versions, oldest first."""
         response = self._exchange.get(f"/models/{segment(model_id)}/versions")
         return parsed(response, VersionList)
+
+    def revoke(self, model_id: str, number: int, reason: RevocationReason) -> Revoked:
+        """The version is out of the model's line; the answer lists what went along. Idempotent."""
+        response = self._exchange.send(
+            "POST",
+            f"{_version(model_id, number)}/revoke",
+            json=Revocation(reason=reason).model_dump(mode="json"),
+        )
+        return parsed(response, Revoked)
+
+    def add_model(self, record: ModelRecord) -> ModelView:
+        """The model on the service's shelf; its paths lie in the service's models folder."""
+        body = record.model_dump(mode="json", exclude_unset=True)
+        return parsed(self._exchange.send("POST", "/models", json=body), ModelView)
 
     def methods(self) -> list[MethodView]:
         """Every unlearning method with the JSON schema of its parameters."""
@@ -203,11 +253,19 @@ class Client:
         Also across calls: what came so far waits beside ``path`` under a name of its own. Raises
         ``OSError``.
         """
-        return downloads.weights(self._exchange, patch_id, path)
+        return downloads.weights(self._exchange, f"/patches/{segment(patch_id)}", path)
+
+    def download_version(self, model_id: str, number: int, path: Path) -> Path:
+        """The same for a version of a model, 0 being the weights as registered."""
+        return downloads.weights(self._exchange, _version(model_id, number), path)
 
     def weights_are_a_folder(self, patch_id: str) -> bool:
         """Whether ``download_weights`` gives a tar of a folder rather than one safetensors file."""
-        return downloads.is_tar(self._exchange, patch_id)
+        return downloads.is_tar(self._exchange, f"/patches/{segment(patch_id)}")
+
+    def version_is_a_folder(self, model_id: str, number: int) -> bool:
+        """The same for ``download_version``."""
+        return downloads.is_tar(self._exchange, _version(model_id, number))
 
     def evidence(self, job_id: str, folder: Path) -> Path:
         """The job's evidence is in ``folder``, which is new: what `razor verify` checks.
@@ -315,6 +373,14 @@ class Client:
     def metrics(self) -> str:
         """The service's figures in Prometheus' text format."""
         return self._exchange.get("/metrics").text
+
+    def _decide(self, path: str, body: BaseModel) -> JobView:
+        sent = body.model_dump(mode="json", exclude_none=True)
+        return parsed(self._exchange.send("POST", path, json=sent), JobView)
+
+
+def _version(model_id: str, number: int) -> str:
+    return f"/models/{segment(model_id)}/versions/{number}"
 
 
 def _types(events: Iterable[EventType] | None) -> dict[str, Any]:

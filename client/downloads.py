@@ -42,9 +42,12 @@ def patch(exchange: Exchange, patch_id: str, folder: Path) -> PatchView:
     return view
 
 
-def weights(exchange: Exchange, patch_id: str, path: Path) -> Path:
-    """The whole file is at ``path``; a part from an earlier call is continued, if it still fits."""
-    address = f"/patches/{segment(patch_id)}/weights"
+def weights(exchange: Exchange, of: str, path: Path) -> Path:
+    """The whole file is at ``path``; a part from an earlier call is continued, if it still fits.
+
+    ``of`` is the address of the patch or the version that has the weights.
+    """
+    address = f"{of}/weights"
     head = exchange.send("HEAD", address)
     etag, size = head.headers["etag"], int(head.headers["content-length"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +63,9 @@ def weights(exchange: Exchange, patch_id: str, path: Path) -> Path:
     return path
 
 
-def is_tar(exchange: Exchange, patch_id: str) -> bool:
-    """Whether the patched weights come as a tar of the whole checkpoint folder."""
-    head = exchange.send("HEAD", f"/patches/{segment(patch_id)}/weights")
+def is_tar(exchange: Exchange, of: str) -> bool:
+    """Whether these weights come as a tar of the whole checkpoint folder."""
+    head = exchange.send("HEAD", f"{of}/weights")
     kind: str = head.headers.get("content-type", "")
     return kind.startswith("application/x-tar")
 

@@ -27,6 +27,7 @@ def events(exchange: Exchange, job_id: str, after: int) -> Iterator[JobEvent]:
     heard = time.monotonic()
     while True:
         cause: Exception | None = None
+        over = False
         try:
             for event in _once(exchange, job_id, after):
                 heard = time.monotonic()
@@ -35,8 +36,10 @@ def events(exchange: Exchange, job_id: str, after: int) -> Iterator[JobEvent]:
                 if event.id > after:
                     after = event.id
                     yield event
-                if event.is_final:
-                    return
+                # Whether it was the last one the end of the stream tells: a retry may follow.
+                over = event.is_final
+            if over:
+                return
         except _Over:
             return
         except httpx.TransportError as exc:

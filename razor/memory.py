@@ -9,12 +9,40 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-@dataclass
-class Passes:
-    """How many times batches went forward and backward."""
+def _nothing() -> None:
+    """Nobody wants to know."""
 
-    forward: int = 0
-    backward: int = 0
+
+class Passes:
+    """How many times batches went forward and backward.
+
+    ``between`` is called whenever one is counted, in whatever loop that happens, and may raise: so
+    every loop over batches can be stopped, with no line of its own for it.
+    """
+
+    def __init__(self, between: Callable[[], None] = _nothing) -> None:
+        self._forward = self._backward = 0
+        self._between = between
+
+    @property
+    def forward(self) -> int:
+        """Batches that went forward."""
+        return self._forward
+
+    @forward.setter
+    def forward(self, count: int) -> None:
+        self._between()
+        self._forward = count
+
+    @property
+    def backward(self) -> int:
+        """Batches whose gradient was taken."""
+        return self._backward
+
+    @backward.setter
+    def backward(self, count: int) -> None:
+        self._between()
+        self._backward = count
 
 
 @dataclass

@@ -8,7 +8,7 @@ on a fresh one, bit for bit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from api_schemas.reports import (
     DataRoles,
     EarlierResult,
     EditedUnit,
+    Estimate,
     MetricResult,
     PictureGrid,
     Preflight,
@@ -27,7 +28,7 @@ from api_schemas.reports import (
 )
 from api_schemas.requests import PICTURES, Probe
 from api_schemas.shelf import GateThresholds
-from razor import catalog, cost, gate, preflight, seeding
+from razor import catalog, cost, gate, preflight, rehearsal, seeding
 from razor.errors import EditDiverged
 from razor.material import Material
 from razor.memory import Passes
@@ -59,15 +60,23 @@ class Run:
     changes: tuple[Located, ...]
 
 
-def unlearn(family: Family, materials: Sequence[Material], task: Task, tick: Tick) -> Run:
+def unlearn(
+    family: Family,
+    materials: Sequence[Material],
+    task: Task,
+    tick: Tick,
+    between: Callable[[], None] | None = None,
+) -> Run:
     """Edit for each target in turn, measure all, judge; the model is left as it was, always.
 
     Later targets are edited on top of earlier ones, which must stay forgotten meanwhile. Targets
-    that the model does not know are left alone. Raises Cancelled (from ``tick``), EditDiverged.
+    that the model does not know are left alone. A dry run edits nothing and estimates the cost.
+    ``between`` is called between any two batches that the model sees; like ``tick`` it may raise
+    Cancelled. Raises EditDiverged too.
     """
     cost.reset_peak_memory()
     clock = cost.Clock()
-    family.passes = Passes()
+    family.passes = Passes(between) if between is not None else Passes()
     study = catalog.study(family, task.pictures)
     snapshot = Snapshot(family.model, family.units(), family.dtypes())
     try:
@@ -75,6 +84,7 @@ def unlearn(family: Family, materials: Sequence[Material], task: Task, tick: Tic
             return _run(study, materials, task, tick, snapshot, clock)
     finally:
         snapshot.restore()
+        family.passes = Passes()  # nobody is to be told of what comes later
 
 
 @dataclass
@@ -118,6 +128,7 @@ def _run(
         ]
         known = [subject for subject in subjects if subject.gauge is not None]
         earlier = _observe_earlier(study, materials[0], task) if known else []
+    scoring = rehearsal.since(clock, family.passes)
     with clock.phase("edit"):
         for place, subject in enumerate(known):
             rng = seeding.generator(task.seed, "method")
@@ -127,6 +138,7 @@ def _run(
             told = _one_of(tick, place, len(known))
             work = Workpiece(family, subject.fit, subject.gauge, rng, told)
             subject.trace = method.edit(work, dry_run=task.dry_run)
+    scoring = rehearsal.since(clock, family.passes) + scoring.times(-1)
     with clock.phase("evaluate"):
         tick("evaluate", 0.0, {})
         snapshot.round_to_checkpoint()
@@ -143,6 +155,12 @@ def _run(
         verdict = gate.judge(every, task.thresholds) if judged else None
     with clock.phase("probes"):
         robustness = [result for subject in known for result in _attacks(study, subject, task)]
+    estimate = None
+    if task.dry_run and known:
+        # The edit scores too: without what scoring took, nothing is counted twice.
+        spent = rehearsal.since(clock, family.passes) + scoring.times(-1)
+        with clock.phase("rehearsal"):
+            estimate = _estimate(study, known, task, snapshot, tick, spent)
     edited = _edited(family, snapshot, known) if changes else []
     located = tuple(Located(change, *family.place(change.parameter)) for change in changes)
     report = Report(
@@ -162,6 +180,7 @@ def _run(
         weights_total=sum(p.numel() for p in family.model.parameters()),
         patch_bytes=sum(len(part) for change in changes for part in change.parts),
         pictures=pictures,
+        estimate=estimate,
         warnings=_warnings(subjects, edited, study),
         cost=Cost(
             wall_seconds=clock.total(),
@@ -218,6 +237,24 @@ def _attacks(study: Study, subject: _Subject, task: Task) -> list[MetricResult]:
         for result in probe.compare(subject.material, b, a, task.seed)
     ]
     return [result.model_copy(update={"target": subject.number}) for result in found]
+
+
+def _estimate(
+    study: Study,
+    known: Sequence[_Subject],
+    task: Task,
+    snapshot: Snapshot,
+    tick: Tick,
+    spent: rehearsal.Spent,
+) -> Estimate:
+    """What an edit would touch and cost, beside what everything else took (``spent``)."""
+    family = study.family
+    edits = [(s.fit, s.gauge) for s in known if s.fit is not None and s.gauge is not None]
+    rehearsed = rehearsal.rehearse(family, edits, task.method, task.seed, snapshot, tick)
+    chosen = {name for subject in known for name in subject.trace.chosen}
+    units = {unit.name: unit.size() for unit in family.units() if unit.name in chosen}
+    probes = [probe for probe in task.probes if probe in study.probes]
+    return rehearsal.estimate(spent, rehearsed, units, probes)
 
 
 def _observe_earlier(study: Study, material: Material, task: Task) -> list[np.ndarray]:

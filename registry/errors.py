@@ -3,6 +3,15 @@
 RegistryError
 ├── JobNotFound
 ├── JobFinished
+├── JobUnfinished
+├── JobSucceeded
+├── PicturesGone
+├── NotAwaitingApproval
+├── OwnRequest
+├── NotExtendable
+├── AlreadyExtended
+├── DeadlinePassed
+├── ExtensionOutOfRange
 ├── LeaseLost
 ├── IllegalTransition
 ├── StaleParent
@@ -10,7 +19,12 @@ RegistryError
 ├── IdempotencyConflict
 ├── ModelNotFound
 ├── ModelExists
+├── RecordUnfit
 ├── VersionNotFound
+├── VersionRevoked
+├── BaseNotRevocable
+├── VersionWithdrawn
+├── RevocationBlocked
 ├── PatchNotFound
 ├── TenantNotFound
 ├── TenantExists
@@ -61,12 +75,51 @@ class JobNotFound(RegistryError):
 
 
 class JobFinished(RegistryError):
-    """The job is finished and cannot be canceled; read its result instead."""
+    """The job is finished, so nothing about it can be changed any more; read its result instead."""
 
     def __init__(self, job_id: str, status: JobStatus) -> None:
         super().__init__(job_id, status)
         self.job_id = job_id
         self.status = status
+
+
+class JobUnfinished(RegistryError):
+    """The job is not finished, so there is nothing to run again; wait for its end, or cancel it."""
+
+
+class JobSucceeded(RegistryError):
+    """The job succeeded, so there is nothing to run again; post a new request instead."""
+
+
+class PicturesGone(RegistryError):
+    """Pictures of the job are missing, so it cannot run again; post the request anew with them."""
+
+
+class NotAwaitingApproval(RegistryError):
+    """The job does not wait for this decision; read where it stands, and cancel it to stop it."""
+
+
+class OwnRequest(RegistryError):
+    """Nobody decides on a request of their own; somebody else must approve or decline it."""
+
+
+class NotExtendable(RegistryError):
+    """No law sets this job's deadline, so there is none to extend; its due_at is your own."""
+
+
+class AlreadyExtended(RegistryError):
+    """The deadline was extended before, and the law allows that once; it stays where it is."""
+
+
+class DeadlinePassed(RegistryError):
+    """The law's deadline is over, and an extension must come before it; finish the job first."""
+
+
+class ExtensionOutOfRange(RegistryError):
+    """The new deadline must come after the present one, and no later than the law allows.
+
+    The law allows three calendar months from receipt in all (GDPR), 90 days (CCPA).
+    """
 
 
 class LeaseLost(RegistryError):
@@ -125,6 +178,19 @@ class ModelExists(RegistryError):
         self.model_id = model_id
 
 
+class RecordUnfit(RegistryError):
+    """The record and the files that it names do not fit together; correct one of the two.
+
+    ``field`` is the record's that is wrong; ``fault`` says what exactly, for an operator's eyes:
+    it may hold paths.
+    """
+
+    def __init__(self, field: str, fault: str) -> None:
+        super().__init__(field, fault)
+        self.field = field
+        self.fault = fault
+
+
 class VersionNotFound(RegistryError):
     """The model has no such version; list its versions."""
 
@@ -132,6 +198,34 @@ class VersionNotFound(RegistryError):
         super().__init__(model_id, number)
         self.model_id = model_id
         self.number = number
+
+
+class VersionRevoked(RegistryError):
+    """The version was revoked and is no longer handed out; take the model's latest version."""
+
+    def __init__(self, model_id: str, number: int) -> None:
+        super().__init__(model_id, number)
+        self.model_id = model_id
+        self.number = number
+
+
+class BaseNotRevocable(RegistryError):
+    """Version 0 is the model as it was registered; only what was made of it can be revoked."""
+
+
+class VersionWithdrawn(RegistryError):
+    """The version went with an earlier one already; cancel its new job, or revoke what that made.
+
+    ``GET /jobs/{id}`` of the job that made it names the new one as ``result.rerun``.
+    """
+
+
+class RevocationBlocked(RegistryError):
+    """A later version is another tenant's and could not be made again; ask the operator.
+
+    Its pictures are gone, so revoking this version would bring a person back whom another tenant
+    had the model forget. The operator can do it with `razor models revoke --data`.
+    """
 
 
 class PatchNotFound(RegistryError):

@@ -31,11 +31,17 @@ class Left:
 NOTHING_LEFT: Final = Left()
 
 
+_TO_QUEUE: Final = {
+    (JobStatus.AWAITING_APPROVAL, JobStatus.QUEUED): EventType.APPROVED,
+    (JobStatus.RUNNING, JobStatus.QUEUED): EventType.REQUEUED,
+}
+
+
 def type_of(old: JobStatus, new: JobStatus) -> EventType:
     """The event that a move from ``old`` to ``new`` is."""
-    if new is JobStatus.QUEUED:
-        return EventType.REQUEUED
-    return EventType(f"job.{new.value}")
+    if old.is_final and not new.is_final:
+        return EventType.RETRIED
+    return _TO_QUEUE.get((old, new)) or EventType(f"job.{new.value}")
 
 
 def append(

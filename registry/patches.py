@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, Select, insert, select
+from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas.patches import PatchManifest
@@ -48,18 +49,18 @@ def get(session: Session, patch_id: str, tenant: str | None = None) -> Patch:
     return _patch(found)
 
 
-def in_line(session: Session, model_id: str, number: int) -> list[Patch]:
-    """The patches of the model's versions 1..number, in order; the caller knows they exist."""
+def in_line(session: Session, model_id: str, numbers: Sequence[int]) -> list[Patch]:
+    """The patches of these versions of the model, in order; the caller knows they exist."""
     query = (
         _query()
-        .where(VersionRow.model_id == model_id, VersionRow.number <= number)
+        .where(VersionRow.model_id == model_id, VersionRow.number.in_(numbers))
         .order_by(VersionRow.number)
     )
     return [_patch(row) for row in session.execute(query)]
 
 
 def store(session: Session, new: NewPatch, *, job_id: str, model_id: str, now: datetime) -> None:
-    """The job's one patch is kept; a second one for the same job is an integrity error."""
+    """The job's patch is kept; a second one of the same run is an integrity error."""
     session.execute(
         insert(PatchRow).values(
             id=new.id,
@@ -70,6 +71,16 @@ def store(session: Session, new: NewPatch, *, job_id: str, model_id: str, now: d
             manifest=new.manifest,
             created_at=now,
         )
+    )
+
+
+def replace(session: Session, job_id: str, *, now: datetime) -> None:
+    """The job's candidate makes room for what its retry will leave; it is kept under its id."""
+    session.execute(
+        update(PatchRow)
+        .where(PatchRow.job_id == job_id, PatchRow.replaced_at.is_(None))
+        .values(replaced_at=now)
+        .execution_options(synchronize_session=False)
     )
 
 

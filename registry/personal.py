@@ -83,9 +83,15 @@ def schedule(session: Session, job_id: str, ended_at: datetime) -> None:
 
     The caller holds the job's row, as for ``recall``.
     """
-    days = session.scalar(select(PersonalRow.retention_days).where(PersonalRow.job_id == job_id))
-    erase_at = {"erase_at": ended_at + timedelta(days=days or 0)}
+    days = retention_days(session, job_id)
+    erase_at = {"erase_at": ended_at + timedelta(days=days)}
     _set(session, job_id, erase_at if days else {**erase_at, **_NOTHING})
+
+
+def retention_days(session: Session, job_id: str) -> int:
+    """For how many days after its end the job's personal data is kept."""
+    query = select(PersonalRow.retention_days).where(PersonalRow.job_id == job_id)
+    return session.scalar(query) or 0
 
 
 def recall(session: Session, job_id: str) -> None:

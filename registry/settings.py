@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         default=0, ge=0, le=3650, description="How long pictures and names outlive their job."
     )
     sweep_seconds: PositiveFloat = 600.0
+    # Where models may lie that are registered over HTTP; unset, none are.
+    models_folder: Annotated[Path, AfterValidator(_absolute)] | None = None
 
     host: str = "127.0.0.1"
     port: int = Field(default=8731, ge=0, le=65535)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     String,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -22,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from api_schemas.events import EventData, EventType
 from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.patches import PatchManifest
+from api_schemas.reasons import ExtensionReason, RevocationReason
 from api_schemas.reports import Report, Verdict
 from api_schemas.requests import WITHOUT_PERSONAL, UnlearnRequest
 from api_schemas.shelf import ModelRecord
@@ -95,6 +97,15 @@ class JobRow(Base):
     # When the broker last took a wake-up for this job, and how often it was repeated.
     message_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     resends: Mapped[int]
+    # Of a job that may run only once somebody approved it; all None while it waits for that.
+    approval_required: Mapped[bool] = mapped_column(server_default=false())
+    approved: Mapped[bool | None]
+    decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    decision_reason: Mapped[str | None] = mapped_column(Label)
+    # The deadline before it was put off; both None while it never was.
+    extended_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    extension_reason: Mapped[ExtensionReason | None] = mapped_column(word(ExtensionReason))
+    retries: Mapped[int] = mapped_column(server_default=text("0"))
     error: Mapped[JobError | None] = mapped_column(Stored(JobError))
     # Without its personal part, which lies sealed in ``personal``; rows of before hold it here.
     request: Mapped[UnlearnRequest] = mapped_column(
@@ -203,22 +214,47 @@ class IdempotencyRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class RerunRow(Base):
+    """A job that makes anew what another one made before its version was revoked."""
+
+    __tablename__ = "reruns"
+
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), primary_key=True)
+    original_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), unique=True)
+
+
 class PatchRow(Base):
-    """What a job's edit changed; at most one per job."""
+    """What a job's edit changed; at most one per job that no retry has replaced."""
 
     __tablename__ = "patches"
 
     id: Mapped[str] = mapped_column(Identifier, primary_key=True)
-    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), unique=True)
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"))
     model_id: Mapped[str] = mapped_column(Identifier, ForeignKey("models.id"))
     sha256: Mapped[str] = mapped_column(Sha256)
     bytes: Mapped[int] = mapped_column(BigInteger)
     manifest: Mapped[PatchManifest] = mapped_column(Stored(PatchManifest))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # Since when a retry of its job stands in its place.
+    replaced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        Index("ix_patches_job_id", "job_id"),
+        Index(
+            "uq_patches_current_job_id",
+            "job_id",
+            unique=True,
+            sqlite_where=text("replaced_at IS NULL"),
+            postgresql_where=text("replaced_at IS NULL"),
+        ),
+    )
 
 
 class VersionRow(Base):
-    """One version of a model. The constraints make the versions a line without gap or fork."""
+    """One version of a model. The constraints make those that are not revoked a line, unforked.
+
+    Numbers only grow and are never used again, so a line that was rebuilt has gaps in them.
+    """
 
     __tablename__ = "versions"
 
@@ -228,6 +264,10 @@ class VersionRow(Base):
     patch_id: Mapped[str | None] = mapped_column(Identifier, ForeignKey("patches.id"))
     job_id: Mapped[str | None] = mapped_column(Identifier, ForeignKey("jobs.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Why it was revoked itself, or the version whose revocation took it along.
+    revoked_reason: Mapped[RevocationReason | None] = mapped_column(word(RevocationReason))
+    revoked_with: Mapped[int | None]
 
     __table_args__ = (
         ForeignKeyConstraint(["model_id", "parent"], ["versions.model_id", "versions.number"]),
@@ -235,9 +275,23 @@ class VersionRow(Base):
         UniqueConstraint("job_id"),
         CheckConstraint(
             "(number = 0 AND parent IS NULL AND patch_id IS NULL AND job_id IS NULL)"
-            " OR (number > 0 AND parent IS NOT NULL AND parent = number - 1"
+            " OR (number > 0 AND parent IS NOT NULL AND parent < number"
             " AND patch_id IS NOT NULL AND job_id IS NOT NULL)",
             name="line",
+        ),
+        CheckConstraint(
+            "(revoked_at IS NULL AND revoked_reason IS NULL AND revoked_with IS NULL)"
+            " OR (number > 0 AND revoked_at IS NOT NULL"
+            " AND (revoked_reason IS NULL) = (revoked_with IS NOT NULL))",
+            name="revoked",
+        ),
+        Index(
+            "uq_versions_line_parent",
+            "model_id",
+            "parent",
+            unique=True,
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
         ),
     )
 

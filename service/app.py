@@ -27,6 +27,7 @@ from service import (
     events,
     evidence,
     jobs,
+    lifecycle,
     logs,
     metrics,
     problems,
@@ -34,6 +35,7 @@ from service import (
     shelf,
     system,
     unlearn,
+    versions,
     webhooks,
 )
 from service.background import Background
@@ -53,10 +55,12 @@ _ROUTERS: Final = tuple(
     for module in (
         unlearn,
         jobs,
+        lifecycle,
         events,
         reports,
         evidence,
         shelf,
+        versions,
         artifacts,
         audit,
         webhooks,

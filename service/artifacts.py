@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api_schemas.patches import PatchView
-from patches.errors import PatchError
-from patches.splice import PatchSource
-from patches.weights import patched_weights
 from registry import models, patches
 from registry.errors import BlobMissing, PatchNotFound
-from registry.models import Model
-from registry.patches import Patch
-from service import answers, documentation, downloads, errors, etags, views
+from service import answers, documentation, downloads, errors, etags, views, weights
 from service.access import Downloader, Reader
 from service.parameters import IfNoneMatch, PatchId, RangeHeader
-from service.parts import Parts, PartsOf
+from service.parts import PartsOf
 
 router = APIRouter(tags=["patches"])
 
@@ -118,28 +110,4 @@ def read_weights(
         patch = patches.get(session, patch_id, caller.tenant)
         model = models.get(session, patch.model_id)
         line = models.lineage(session, patch.model_id, patch.manifest.model.parent)
-    return downloads.respond(_patched(parts, model, [*line, patch]), request)
-
-
-def _patched(parts: Parts, model: Model, line: Sequence[Patch]) -> downloads.Download:
-    """The model's weights with the line's patches in place.
-
-    Raises ``ArtifactUnusable``, ``BlobMissing``.
-    """
-    sources = [
-        PatchSource(patch.manifest.tensors, functools.partial(parts.blobs.open, patch.sha256))
-        for patch in line
-    ]
-    try:
-        weights = patched_weights(Path(model.record.checkpoint), sources)
-    except (PatchError, OSError) as exc:
-        raise errors.ArtifactUnusable from exc
-    # The bytes follow from these alone, so their digest is as strong as one over the bytes.
-    parents = "\n".join([model.digest, *(patch.sha256 for patch in line)])
-    return downloads.Download(
-        etag=etags.strong(hashlib.sha256(parents.encode()).hexdigest()),
-        size=weights.size,
-        media_type=weights.media_type,
-        file_name=f"{model.record.id}-{line[-1].id}{Path(weights.name).suffix}",
-        read=weights.iter_range,
-    )
+    return downloads.respond(weights.patched(parts, model, [*line, patch], patch.id), request)

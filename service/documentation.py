@@ -142,6 +142,13 @@ def _header(description: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string"}}
 
 
+#: What a body of plain JSON can be refused for.
+BODY: Final = (
+    errors.MalformedJson,
+    errors.BadRequest,
+    errors.BodyTooLarge,
+    errors.InvalidRequest,
+)
 _ETAG: Final = {"ETag": _header("Strong: equal tags are equal bytes.")}
 _UNCHANGED: Final[Responses] = {
     304: {"description": "Unchanged since the answer with that ETag.", "headers": _ETAG}
@@ -157,9 +164,10 @@ def accepted() -> Responses:
     return {202: {"description": "Accepted; the job is queued.", "headers": headers | _ETAG}}
 
 
-def created(what: str) -> Responses:
-    """The answer to a request that made something."""
-    return {201: {"description": "Made.", "headers": {"Location": _header(what)} | _ETAG}}
+def created(what: str, description: str = "Made.") -> Responses:
+    """The answer to a request that made something, or found it made."""
+    headers = {"Location": _header(what)}
+    return {201: {"description": description, "headers": headers | _ETAG}}
 
 
 def tagged() -> Responses:

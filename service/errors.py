@@ -19,11 +19,14 @@ ServiceError
 │   ├── UnknownModel
 │   ├── UnknownMethod
 │   ├── UnsupportedMethod
-│   └── InvalidSamples
+│   ├── InvalidSamples
+│   ├── UnsafeModelPath
+│   └── UnfitRecord
 ├── EvaluationPending
 ├── EvaluationAbsent
 ├── EvidenceAbsent
 ├── SigningKeyUnusable
+├── RegistrationOff
 ├── RangeNotSatisfiable
 ├── ArtifactUnusable
 ├── StorageUnavailable
@@ -144,6 +147,14 @@ class InvalidSamples(InvalidRequest):
     """The pictures cannot be used as they are; errors says which ones and why."""
 
 
+class UnsafeModelPath(InvalidRequest):
+    """Every path must lead to a folder inside the models folder; correct those in errors."""
+
+
+class UnfitRecord(InvalidRequest):
+    """The record and the files that it names do not fit together; errors says which field."""
+
+
 class EvaluationPending(ServiceError):
     """There is no evaluation yet; wait until the job is finished and ask again."""
 
@@ -153,14 +164,21 @@ class EvaluationAbsent(ServiceError):
 
 
 class EvidenceAbsent(ServiceError):
-    """There is evidence only of jobs that succeeded with a published patch; see the job's outcome.
+    """There is evidence only of a published patch that is not revoked; see the job's outcome.
 
-    Of the others the audit log and the evaluation tell.
+    What was made before a revocation stays. Of the others the audit log and the evaluation tell.
     """
 
 
 class SigningKeyUnusable(ServiceError):
     """The signing key cannot be used; ask an operator to look at its file and who may read it."""
+
+
+class RegistrationOff(ServiceError):
+    """No folder for models is set here; an operator sets RAZOR_MODELS_FOLDER and starts it anew.
+
+    `razor models add` on the service's machine registers a model without it.
+    """
 
 
 class RangeNotSatisfiable(ServiceError):

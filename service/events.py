@@ -84,7 +84,7 @@ async def read_events(
 
     With ``Accept: text/event-stream`` they come as they happen. The stream ends after the final
     event, when the service stops, and after an hour: come back with ``Last-Event-ID``. Nothing is
-    lost in between, because the events are kept.
+    lost in between, because the events are kept. After a final event only a retry follows.
     """
     wants_stream = _accepts_stream(accept)
     limit = BATCH if wants_stream else query.limit
@@ -114,6 +114,7 @@ def _history(job_id: str, found: list[JobEvent], limit: int) -> Response:
 
 async def _stream(parts: Parts, caller: Caller, job_id: str, after: int) -> AsyncIterator[bytes]:
     started = heard = time.monotonic()
+    over = False
     # At once, so that whoever listens knows that it is connected.
     yield KEEPALIVE_COMMENT
     while True:
@@ -121,7 +122,10 @@ async def _stream(parts: Parts, caller: Caller, job_id: str, after: int) -> Asyn
         for event in found:
             yield _encoded(event)
             after, heard = event.id, time.monotonic()
-        if (found and found[-1].is_final) or parts.stopping.is_set():
+        if found:
+            over = found[-1].is_final
+        # A final event in the middle is one that a retry followed.
+        if (over and len(found) < BATCH) or parts.stopping.is_set():
             return
         present = time.monotonic()
         if present - started > MAX_STREAM_SECONDS:

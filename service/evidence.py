@@ -68,7 +68,8 @@ def read_evidence(
 ) -> Response:
     """A tar that `razor verify` checks offline; the same bytes each time.
 
-    Only of jobs that succeeded with a published patch.
+    Only of jobs that succeeded with a published patch. Evidence says that the version is in use,
+    so none is made of a revoked one; what was made before stays as it is.
     """
     with parts.database.transaction() as session:
         job = jobs.get(session, job_id, caller.tenant)
@@ -76,6 +77,8 @@ def read_evidence(
             raise errors.EvidenceAbsent
         patch = patches.get(session, job.patch_id, caller.tenant)
         found = kept.find(session, job_id)
+        if found is None and job.version_revoked_at is not None:
+            raise errors.EvidenceAbsent
     digest = found or _make(parts, job, patch, principal=caller.principal)
     return downloads.respond(_tar(parts, job, patch, digest), request)
 
@@ -120,13 +123,15 @@ def _make(parts: Parts, job: Job, patch: Patch, *, principal: str) -> str:
         )
     digest = parts.blobs.put(archive.head(job.id, files))
     with parts.database.transaction() as session:
-        won = kept.keep(session, job.id, digest, now=now())
+        revoked = jobs.get(session, job.id).version_revoked_at is not None
+        won = not revoked and kept.keep(session, job.id, digest, now=now())
         first = kept.find(session, job.id)
         if won:
             _note(session, job, files, principal=principal)
-    assert first is not None, "evidence is never taken back"
     if not won:
         parts.blobs.delete(digest)
+    if first is None:  # revoked meanwhile; otherwise evidence is never taken back
+        raise errors.EvidenceAbsent
     return first
 
 

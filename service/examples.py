@@ -102,6 +102,7 @@ _REPORT: Final = {
     "weights_total": 1742337,
     "patch_bytes": 32768,
     "pictures": [],
+    "estimate": None,
     "warnings": [],
     "cost": {
         "wall_seconds": 38.2,
@@ -129,13 +130,29 @@ _JOB_VIEW: Final = {
     "started_at": _STARTED,
     "finished_at": _FINISHED,
     "due_at": "2031-04-01T09:00:00Z",
+    "extended_from": None,
+    "extension_reason": None,
+    "approval": {
+        "decision": "approved",
+        "reason": "identity_verified",
+        "decided_at": "2031-03-01T09:00:01Z",
+    },
+    "retries": 0,
+    "rerun_of": None,
     "attempts": 1,
     "error": None,
-    "result": {"verdict": "pass", "patch_id": _PATCH, "model_version": 1},
+    "result": {
+        "verdict": "pass",
+        "patch_id": _PATCH,
+        "model_version": 1,
+        "revoked_at": None,
+        "rerun": None,
+    },
     "urls": {
         "self": f"/jobs/{_JOB}",
         "cancel": f"/jobs/{_JOB}/cancel",
         "events": f"/jobs/{_JOB}/events",
+        "retry": f"/jobs/{_JOB}/retry",
         "evaluation": f"/jobs/{_JOB}/evaluation",
         "report": f"/jobs/{_JOB}/report.html",
         "patch": f"/patches/{_PATCH}",
@@ -202,7 +219,27 @@ _MODEL_VIEW: Final = {
     "latest_version": 1,
     "created_at": _RECEIVED,
 }
-_VERSION: Final = {"model": _MODEL, "patch_id": None, "job_id": None, "created_at": _RECEIVED}
+_VERSION: Final = {
+    "model": _MODEL,
+    "patch_id": None,
+    "job_id": None,
+    "created_at": _RECEIVED,
+    "revoked_at": None,
+    "revoked_reason": None,
+    "revoked_with": None,
+}
+_MODEL_RECORD: Final = {
+    "id": _MODEL,
+    "family": "clip",
+    "checkpoint": "reference-clip/weights",
+    "digest": f"sha256:{_DIGEST}",
+    "retain": {"folder": "reference-clip/retain"},
+    "judge": None,
+    "prompts": {"name": ["a photo of {}"]},
+    "questions": {},
+    "thresholds": _MODEL_VIEW["thresholds"],
+    "device": "auto",
+}
 _LINE: Final = {
     "index": 41,
     "at": "2031-03-01T09:00:41.000000Z",
@@ -288,6 +325,19 @@ BY_SCHEMA: Final[dict[str, Any]] = {
     },
     "DeliveryView": _DELIVERY,
     "DeliveryPage": {"items": [_DELIVERY], "next": None},
+    "Approval": {"reason": "identity_verified"},
+    "Decline": {"reason": "not_entitled"},
+    "Extension": {"reason": "complexity", "until": "2031-05-01T09:00:00Z"},
+    "Revocation": {"reason": "wrong_target"},
+    "Revoked": {
+        "model": _MODEL,
+        "version": 1,
+        "reason": "wrong_target",
+        "revoked_at": "2031-03-02T08:00:00Z",
+        "latest_version": 0,
+        "affected": [{"version": 2, "job_id": _JOB, "state": "post_again", "rerun": None}],
+    },
+    "ModelRecord": _MODEL_RECORD,
     "Health": {"status": "ok"},
     "Readiness": {
         "status": "degraded",

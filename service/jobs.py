@@ -1,4 +1,4 @@
-"""``/jobs``: one job, with a long poll; the list; cancelling; the evaluation."""
+"""``/jobs``: one job, with a long poll; the list; the evaluation. Decisions: ``lifecycle``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from api_schemas.jobs import JobPage, JobStatus, JobView
 from api_schemas.reports import Report
 from api_schemas.requests import ModelId
 from registry import jobs
-from registry.errors import InvalidCursor, JobFinished, JobNotFound
+from registry.errors import InvalidCursor, JobNotFound
 from service import answers, documentation, errors, views
-from service.access import Caller, Reader, Writer
+from service.access import Caller, Reader
 from service.parameters import IfNoneMatch, JobId
-from service.parts import Parts, PartsOf, now
+from service.parts import Parts, PartsOf
 
 router = APIRouter(tags=["jobs"])
 
@@ -126,21 +126,6 @@ def list_jobs(parts: PartsOf, caller: Reader, query: Annotated[Listing, Query()]
         headers["link"] = f'</jobs?{urlencode(asked)}>; rel="next"'
     page = JobPage(items=[views.job_view(job) for job in found], next=following)
     return answers.json_answer(page, headers=headers)
-
-
-@router.post(
-    "/jobs/{job_id}/cancel",
-    response_model=JobView,
-    summary="Stop a job",
-    responses=documentation.problems_of(JobNotFound, JobFinished),
-)
-def cancel_job(parts: PartsOf, caller: Writer, job_id: JobId) -> Response:
-    """Cancel a queued job at once, ask a running one to stop; sending it twice is harmless."""
-    with parts.database.transaction() as session:
-        job = jobs.cancel(
-            session, job_id, tenant=caller.tenant, principal=caller.principal, now=now()
-        )
-    return answers.json_answer(views.job_view(job))
 
 
 @router.get(

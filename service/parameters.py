@@ -17,6 +17,7 @@ from registry.errors import (
     LineNotFound,
     ModelNotFound,
     PatchNotFound,
+    VersionNotFound,
     WebhookNotFound,
 )
 
@@ -25,6 +26,7 @@ _PATCH: Final = re.compile(r"pat_[0-9a-f]{32}")
 _INDEX: Final = re.compile(r"\d{1,18}")
 _WEBHOOK: Final = re.compile(r"whk_[0-9a-f]{32}")
 _DELIVERY: Final = re.compile(r"msg_[0-9a-f]{32}")
+_VERSION: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 IfNoneMatch = Annotated[
@@ -87,9 +89,16 @@ async def _delivery_id(
     return delivery_id
 
 
+async def _version_number(number: Annotated[str, Path(examples=["1"])]) -> int:
+    if not _VERSION.fullmatch(number):
+        raise VersionNotFound("", 0)
+    return int(number)
+
+
 JobId = Annotated[str, Depends(_job_id)]
 LineIndex = Annotated[int, Depends(_line_index)]
 PatchId = Annotated[str, Depends(_patch_id)]
 ModelId = Annotated[str, Depends(_model_id)]
 WebhookId = Annotated[str, Depends(_webhook_id)]
 DeliveryId = Annotated[str, Depends(_delivery_id)]
+VersionNumber = Annotated[int, Depends(_version_number)]

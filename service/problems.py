@@ -73,6 +73,9 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.SigningKeyUnusable: Kind(
         "signing-key-unusable", 503, "Nothing can be signed now", retryable=True
     ),
+    errors.UnfitRecord: Kind("unfit-record", 422, "Record does not fit its files"),
+    errors.RegistrationOff: Kind("registration-off", 409, "Models are not registered over HTTP"),
+    errors.UnsafeModelPath: Kind("unsafe-model-path", 422, "Path leads out of the models folder"),
     errors.RangeNotSatisfiable: Kind("range-not-satisfiable", 416, "Range not satisfiable"),
     errors.ArtifactUnusable: Kind("artifact-unusable", 500, "Stored files do not fit together"),
     errors.StorageUnavailable: Kind(
@@ -81,11 +84,31 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.InternalError: Kind("internal-error", 500, "Internal error", retryable=True),
     registry_errors.JobNotFound: Kind("job-not-found", 404, "No such job"),
     registry_errors.JobFinished: Kind("job-finished", 409, "Job is finished"),
+    registry_errors.JobUnfinished: Kind("job-unfinished", 409, "Job is not finished"),
+    registry_errors.JobSucceeded: Kind("job-succeeded", 409, "Job succeeded"),
+    registry_errors.PersonalDataGone: Kind("personal-data-gone", 409, "Personal data is deleted"),
+    registry_errors.PicturesGone: Kind("pictures-gone", 409, "Pictures are missing"),
+    registry_errors.NotAwaitingApproval: Kind(
+        "not-awaiting-approval", 409, "Job awaits no such decision"
+    ),
+    registry_errors.OwnRequest: Kind("own-request", 403, "Own request"),
+    registry_errors.NotExtendable: Kind("not-extendable", 409, "No legal deadline"),
+    registry_errors.AlreadyExtended: Kind("already-extended", 409, "Deadline was extended before"),
+    registry_errors.DeadlinePassed: Kind("deadline-passed", 409, "Deadline is over"),
+    registry_errors.ExtensionOutOfRange: Kind(
+        "extension-out-of-range", 422, "New deadline is out of range"
+    ),
     registry_errors.InvalidCursor: Kind("invalid-cursor", 400, "Invalid cursor"),
     registry_errors.IdempotencyConflict: Kind(
         "idempotency-conflict", 422, "Idempotency-Key was used for another request"
     ),
     registry_errors.ModelNotFound: Kind("model-not-found", 404, "No such model"),
+    registry_errors.ModelExists: Kind("model-exists", 409, "Model id is taken"),
+    registry_errors.VersionNotFound: Kind("version-not-found", 404, "No such version"),
+    registry_errors.VersionRevoked: Kind("version-revoked", 410, "Version was revoked"),
+    registry_errors.BaseNotRevocable: Kind("base-not-revocable", 409, "Base cannot be revoked"),
+    registry_errors.VersionWithdrawn: Kind("version-withdrawn", 409, "Version is out already"),
+    registry_errors.RevocationBlocked: Kind("revocation-blocked", 409, "Revocation is blocked"),
     registry_errors.PatchNotFound: Kind("patch-not-found", 404, "No such patch"),
     registry_errors.LineNotFound: Kind("line-not-found", 404, "No such line"),
     registry_errors.TreeSizeInvalid: Kind("tree-size-invalid", 400, "No tree of that size"),

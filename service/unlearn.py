@@ -17,6 +17,7 @@ from api_schemas.deadlines import statutory_deadline
 from api_schemas.jobs import JobView
 from api_schemas.problems import FieldProblem
 from api_schemas.requests import UnlearnRequest
+from api_schemas.tenants import TenantSettings
 from registry import idempotency, jobs, models, quotas, tenants
 from registry.blobs import BlobStore
 from registry.errors import IdempotencyConflict, ModelNotFound
@@ -79,7 +80,7 @@ async def unlearn(
     body: Annotated[bytes | FormData, Depends(submission.read_body)],
     key_header: IdempotencyKey = None,
 ) -> Response:
-    """Accept a request and answer with its job, which a worker takes up.
+    """Accept a request and answer with its job, which a worker takes up: now, or once approved.
 
     The body is either ``multipart/form-data`` (a part ``request`` with the fields as JSON, files
     as ``samples`` and ``probe_samples``) or ``application/json`` with the pictures in base64. With
@@ -125,9 +126,9 @@ def _check_quota(session: Session, caller: Caller) -> None:
         raise errors.QuotaExceeded(headers={"retry-after": str(seconds)})
 
 
-def _retention_days(session: Session, parts: Parts, caller: Caller) -> int:
+def _retention_days(settled: TenantSettings, parts: Parts) -> int:
     """The tenant's own, where it has settled one; else the installation's."""
-    own = tenants.get(session, caller.tenant).settings.retention_days
+    own = settled.retention_days
     return parts.settings.retention_days if own is None else own
 
 
@@ -175,6 +176,7 @@ def _accept(
         if job is not None:
             return job
         _check_quota(session, caller)
+        settled = tenants.get(session, caller.tenant).settings
         return jobs.accept(
             session,
             request,
@@ -186,7 +188,8 @@ def _accept(
             idempotency=key,
             now=received_at,
             data_key=data_key,
-            retention_days=_retention_days(session, parts, caller),
+            retention_days=_retention_days(settled, parts),
+            approval_required=settled.approval_required,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from api_schemas.decisions import ApprovalView
 from api_schemas.jobs import JobResult, JobStatus, JobUrls, JobView, Progress
 from api_schemas.patches import PatchView
 from api_schemas.shelf import ModelView
@@ -34,6 +35,11 @@ def job_view(job: Job) -> JobView:
         finished_at=job.finished_at,
         due_at=job.due_at,
         erased_at=job.erased_at,
+        extended_from=job.extended_from,
+        extension_reason=job.extension_reason,
+        approval=_approval(job),
+        retries=job.retries,
+        rerun_of=job.rerun_of,
         attempts=job.attempts,
         error=job.error,
         result=_result(job),
@@ -41,10 +47,26 @@ def job_view(job: Job) -> JobView:
     )
 
 
+def _approval(job: Job) -> ApprovalView | None:
+    found = job.approval
+    if found is None:
+        return None
+    decision = {None: None, True: "approved", False: "declined"}[found.approved]
+    return ApprovalView.model_validate(
+        {"decision": decision, "reason": found.reason, "decided_at": found.decided_at}
+    )
+
+
 def _result(job: Job) -> JobResult | None:
     if job.status not in _WITH_RESULT:
         return None
-    return JobResult(verdict=job.verdict, patch_id=job.patch_id, model_version=job.model_version)
+    return JobResult(
+        verdict=job.verdict,
+        patch_id=job.patch_id,
+        model_version=job.model_version,
+        revoked_at=job.version_revoked_at,
+        rerun=job.rerun,
+    )
 
 
 def job_urls(job_id: str, patch_id: str | None) -> JobUrls:
@@ -55,6 +77,7 @@ def job_urls(job_id: str, patch_id: str | None) -> JobUrls:
         self=here,
         cancel=f"{here}/cancel",
         events=f"{here}/events",
+        retry=f"{here}/retry",
         evaluation=f"{here}/evaluation",
         report=f"{here}/report.html",
         patch=patch,

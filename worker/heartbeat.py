@@ -70,6 +70,10 @@ class Heartbeat:
         self._phase = phase
         self._entered(phase)
         self._fraction = max(self._fraction, start + (stop - start) * min(1.0, fraction))
+        self.check()
+
+    def check(self) -> None:
+        """Raises Cancelled or LeaseLost; cheap enough to be asked between any two batches."""
         if self._lost.is_set():
             raise LeaseLost(self._job.id, self._job.token)
         if self._canceled.is_set():

@@ -21,7 +21,7 @@ from razor.unlearn import Run, Task, unlearn
 from registry import ids, installation, jobs, models
 from registry.blobs import LocalBlobs
 from registry.database import Database
-from registry.errors import LeaseLost
+from registry.errors import LeaseLost, StaleParent
 from registry.patches import NewPatch
 from registry.settings import Settings
 from worker import failures, targets, telling
@@ -80,6 +80,8 @@ def work(settings: Settings) -> None:
     except Cancelled:
         with suppress(LeaseLost):  # the reaper may have cancelled it already
             _finish(child, job, status=JobStatus.CANCELED, outcome=Outcome.CANCELED)
+    except StaleParent:
+        _give_back(child, job)
     except Exception as error:
         child.warm.drop()
         _fail(child, job, error)
@@ -131,7 +133,7 @@ def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
         probes=request.evaluation.probes,
         pictures=request.evaluation.pictures,
     )
-    run = unlearn(warm.family, materials, task, heartbeat.tick)
+    run = unlearn(warm.family, materials, task, heartbeat.tick, heartbeat.check)
     run = _warned(run, targets.unmeasured(earlier, before))
     heartbeat.tick("store", 0.0, {})
     base = BaseModelRef(
@@ -202,6 +204,13 @@ def _finish(
             now=datetime.now(UTC),
         )
     log.info("finished %s: %s, %s", job.id, status, outcome)
+
+
+def _give_back(child: _Child, job: jobs.Job) -> None:
+    """The job waits again, to be made on the line as it is: a version under it was revoked."""
+    log.warning("the line changed under %s; it runs again", job.id)
+    with suppress(LeaseLost), child.database.transaction() as session:
+        jobs.give_back(session, job.id, job.token, now=datetime.now(UTC))
 
 
 def _fail(child: _Child, job: jobs.Job, error: Exception) -> None:

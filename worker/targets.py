@@ -84,13 +84,14 @@ class _Forgotten:
 
 
 def past(session: Session, line: Sequence[Patch]) -> list[Past]:
-    """The jobs behind the versions 1, 2, ... of a line, in order."""
+    """The jobs behind the versions of a line, in order. What was revoked is in no line."""
     found = []
-    for version, patch in enumerate(line, start=1):
+    for patch in line:
         report = jobs.report(session, patch.job_id)
         assert report is not None, "a job with a patch has a report"
         known = tuple(target.known for target in report.preflight)
-        found.append(Past(version, jobs.get(session, patch.job_id), known))
+        assert patch.version is not None, "a patch of a line made a version"
+        found.append(Past(patch.version, jobs.get(session, patch.job_id), known))
     return found
 
 

@@ -35,8 +35,9 @@ def finish(
     A patch of a succeeded job is the model's next version; one of a rejected job is kept as a
     candidate. The model's next job gets a wake-up. Raises ``LeaseLost`` when this claim is not
     the current one or the job has ended already; ``IllegalTransition``; ``StaleParent`` when the
-    patch was not made on the model's latest version; ``ValueError`` when status, outcome and
-    patch contradict each other (see ``registry.transitions``).
+    patch was not made on the end of the model's line (a revocation may have moved it);
+    ``ValueError`` when status, outcome and patch contradict each other (see
+    ``registry.transitions``).
     """
     check_ending(status, outcome, has_patch=patch is not None)
     row = _lock_claimed(session, job_id, token)
@@ -51,7 +52,7 @@ def finish(
         row.status,
         status,
         now=now,
-        left=_left(patch, status),
+        left=_left(session, patch, model_id=model_id, status=status),
         outcome=outcome,
         verdict=verdict,
         error=error,
@@ -84,11 +85,13 @@ def finish(
     return job
 
 
-def _left(patch: patches.NewPatch | None, status: JobStatus) -> events.Left:
+def _left(
+    session: Session, patch: patches.NewPatch | None, *, model_id: str, status: JobStatus
+) -> events.Left:
     if patch is None:
         return events.NOTHING_LEFT
     published = status is JobStatus.SUCCEEDED
-    version = patch.manifest.model.parent + 1 if published else None
+    version = models.next_number(session, model_id) if published else None
     return events.Left(patch_id=patch.id, model_version=version)
 
 

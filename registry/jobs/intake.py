@@ -15,7 +15,7 @@ from registry import audit, events, ids, outbox, personal
 from registry import idempotency as keys
 from registry.errors import JobFinished, ModelNotFound
 from registry.jobs import record
-from registry.jobs.moves import QUEUED_PHASE, move
+from registry.jobs.moves import AWAITING_PHASE, QUEUED_PHASE, move
 from registry.jobs.record import Job
 from registry.sealing import DataKey
 from registry.tables import NO_DEADLINE, JobRow, ModelRow
@@ -34,11 +34,15 @@ def accept(
     now: datetime,
     data_key: DataKey | None = None,
     retention_days: int = 0,
+    approval_required: bool = False,
 ) -> Job:
     """The job, its idempotency row, audit entry and outbox row, in the caller's transaction.
 
-    The request's personal part is kept sealed under ``data_key``, which the caller has sealed the
-    pictures with, and is deleted ``retention_days`` after the job has ended (0: with its end).
+    With ``approval_required`` it waits for somebody else's approval and no message is written;
+    its deadline is counted from the receipt all the same. The request's personal part is kept
+    sealed under ``data_key``, which the caller has sealed the pictures with, and is deleted
+    ``retention_days`` after the job has ended (0: with its end).
+
     ``due_at`` is the deadline that counts (the caller weighs the requester's and the law's). A
     key that has made a job already returns that job as it stands now, and nothing is written.
     Raises ``ModelNotFound``; ``IdempotencyConflict`` when the key was used for another request.
@@ -52,26 +56,20 @@ def accept(
         )
         if owner != job_id:
             return record.get(session, owner)
-    session.execute(
-        insert(JobRow).values(
-            id=job_id,
-            tenant=tenant,
-            principal=principal,
-            model_id=request.model,
-            status=JobStatus.QUEUED,
-            phase=QUEUED_PHASE,
-            fraction=0.0,
-            created_at=now,
-            due_at=due_at,
-            queue_due=NO_DEADLINE if due_at is None else due_at,
-            queue_rank=-request.priority,
-            attempts=0,
-            token=0,
-            resends=0,
-            request=request.without_personal(),
-            samples=list(samples),
-            probe_samples=list(probe_samples),
-        )
+    insert_job(
+        session,
+        request,
+        id=job_id,
+        tenant=tenant,
+        principal=principal,
+        status=JobStatus.AWAITING_APPROVAL if approval_required else JobStatus.QUEUED,
+        phase=AWAITING_PHASE if approval_required else QUEUED_PHASE,
+        approval_required=approval_required,
+        created_at=now,
+        due_at=due_at,
+        queue_due=NO_DEADLINE if due_at is None else due_at,
+        samples=list(samples),
+        probe_samples=list(probe_samples),
     )
     personal.keep(
         session,
@@ -81,14 +79,25 @@ def accept(
         data_key=data_key or DataKey.random(),
         retention_days=retention_days,
     )
-    outbox.enqueue(session, [job_id], now)
+    if not approval_required:
+        outbox.enqueue(session, [job_id], now)
     events.append(session, job_id, EventType.ACCEPTED, now=now)
     job = record.get(session, job_id)
-    _note_acceptance(session, job, principal=principal, now=now)
+    _note_acceptance(session, job, approval=approval_required, principal=principal, now=now)
     return job
 
 
-def _note_acceptance(session: Session, job: Job, *, principal: str, now: datetime) -> None:
+def insert_job(session: Session, request: UnlearnRequest, **values: object) -> None:
+    """A job's row with these values, not begun; the request's personal part is for ``personal``."""
+    unbegun = {"fraction": 0.0, "attempts": 0, "token": 0, "resends": 0, "retries": 0}
+    rank = {"model_id": request.model, "queue_rank": -request.priority}
+    row = {**unbegun, **rank, "request": request.without_personal()}
+    session.execute(insert(JobRow).values(**row, **values))
+
+
+def _note_acceptance(
+    session: Session, job: Job, *, approval: bool, principal: str, now: datetime
+) -> None:
     request = job.request
     audit.append(
         session,
@@ -103,6 +112,7 @@ def _note_acceptance(session: Session, job: Job, *, principal: str, now: datetim
             "method": request.method.method,
             "regulation": request.regulation.value,
             "dry_run": request.dry_run,
+            "approval_required": approval,
             "subjects": [each.subject for each in job.subjects],
         },
         now=now,
@@ -114,9 +124,9 @@ def cancel(
 ) -> Job:
     """Ask that the job stops; idempotent.
 
-    A queued job is ``canceled`` at once; a running one is ``canceling`` until its worker (or the
-    reaper) answers; one that is ``canceling`` or ``canceled`` is left as it is. Raises
-    ``JobNotFound``, also for another tenant's job; ``JobFinished``.
+    A job that is queued or awaits approval is ``canceled`` at once; a running one is ``canceling``
+    until its worker (or the reaper) answers; one that is ``canceling`` or ``canceled`` is left as
+    it is. Raises ``JobNotFound``, also for another tenant's job; ``JobFinished``.
     """
     row = record.lock(session, job_id, tenant)
     status, owner = row.status, row.tenant
@@ -124,7 +134,7 @@ def cancel(
         return record.get(session, job_id)
     if status.is_final:
         raise JobFinished(job_id, status)
-    if status is JobStatus.QUEUED:
+    if status in {JobStatus.QUEUED, JobStatus.AWAITING_APPROVAL}:
         action = "job.canceled"
         move(
             session,

@@ -12,6 +12,7 @@ from registry import events, personal
 from registry.tables import JobRow
 from registry.transitions import CLAIMED, check
 
+AWAITING_PHASE = "awaiting_approval"
 QUEUED_PHASE = "queued"
 STARTING_PHASE = "starting"
 

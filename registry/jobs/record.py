@@ -5,17 +5,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, Select, select
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy import Row, Select, and_, select
+from sqlalchemy.orm import Session, aliased, object_session
 
 from api_schemas.jobs import JobError, JobStatus, Outcome
+from api_schemas.reasons import ExtensionReason
 from api_schemas.reports import Report, Verdict
 from api_schemas.requests import UnlearnRequest
 from registry import personal
 from registry.errors import JobNotFound
 from registry.sealing import DataKey
 from registry.subjects import Subject
-from registry.tables import JobRow, PatchRow, PersonalRow, VersionRow
+from registry.tables import JobRow, PatchRow, PersonalRow, RerunRow, VersionRow
+
+#: A job, whether it has a report, its patch, its version, since when that is revoked, the job that
+#: it makes anew, the job that makes it anew, and what is kept of people.
+Found = Row[
+    JobRow,
+    bool,
+    str | None,
+    int | None,
+    datetime | None,
+    str | None,
+    str | None,
+    PersonalRow | None,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What somebody said of a job that needs approval; all None while nobody has."""
+
+    approved: bool | None
+    reason: str | None
+    decided_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +65,10 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     due_at: datetime | None
+    extended_from: datetime | None
+    extension_reason: ExtensionReason | None
+    approval: Decision | None
+    retries: int
     attempts: int
     lease_owner: str | None
     lease_expires_at: datetime | None
@@ -50,6 +77,9 @@ class Job:
     has_report: bool
     patch_id: str | None
     model_version: int | None
+    version_revoked_at: datetime | None
+    rerun_of: str | None
+    rerun: str | None
     samples: tuple[str, ...]
     probe_samples: tuple[str, ...]
     subjects: tuple[Subject, ...]
@@ -94,20 +124,41 @@ def lock(session: Session, job_id: str, tenant: str | None = None) -> JobRow:
     return row
 
 
-def rows() -> Select[JobRow, bool, str | None, int | None, PersonalRow | None]:
+def rows() -> Select[
+    JobRow,
+    bool,
+    str | None,
+    int | None,
+    datetime | None,
+    str | None,
+    str | None,
+    PersonalRow | None,
+]:
     """What ``from_row`` needs of each job."""
+    anew = aliased(RerunRow)
     return (
-        select(JobRow, JobRow.report.is_not(None), PatchRow.id, VersionRow.number, PersonalRow)
-        .outerjoin(PatchRow, PatchRow.job_id == JobRow.id)
+        select(
+            JobRow,
+            JobRow.report.is_not(None),
+            PatchRow.id,
+            VersionRow.number,
+            VersionRow.revoked_at,
+            RerunRow.original_id,
+            anew.job_id,
+            PersonalRow,
+        )
+        .outerjoin(PatchRow, and_(PatchRow.job_id == JobRow.id, PatchRow.replaced_at.is_(None)))
         .outerjoin(VersionRow, VersionRow.job_id == JobRow.id)
+        .outerjoin(RerunRow, RerunRow.job_id == JobRow.id)
+        .outerjoin(anew, anew.original_id == JobRow.id)
         .outerjoin(PersonalRow, PersonalRow.job_id == JobRow.id)
         .execution_options(populate_existing=True)
     )
 
 
-def from_row(found: Row[JobRow, bool, str | None, int | None, PersonalRow | None]) -> Job:
+def from_row(found: Found) -> Job:
     """The record of one of ``rows``, opened with the keys of the session that read it."""
-    row, has_report, patch_id, model_version, kept = found
+    row, has_report, patch_id, model_version, revoked_at, rerun_of, rerun, kept = found
     session = object_session(row)
     assert session is not None, "a row that was just read belongs to its session"
     request, data_key = personal.opened(session, row, kept)
@@ -126,6 +177,10 @@ def from_row(found: Row[JobRow, bool, str | None, int | None, PersonalRow | None
         started_at=row.started_at,
         finished_at=row.finished_at,
         due_at=row.due_at,
+        extended_from=row.extended_from,
+        extension_reason=row.extension_reason,
+        approval=_decision(row),
+        retries=row.retries,
         attempts=row.attempts,
         lease_owner=row.lease_owner,
         lease_expires_at=row.lease_expires_at,
@@ -134,9 +189,18 @@ def from_row(found: Row[JobRow, bool, str | None, int | None, PersonalRow | None
         has_report=has_report,
         patch_id=patch_id,
         model_version=model_version,
+        version_revoked_at=revoked_at,
+        rerun_of=rerun_of,
+        rerun=rerun,
         samples=tuple(row.samples),
         probe_samples=tuple(row.probe_samples),
         subjects=() if subjects is None else subjects.items,
         data_key=data_key,
         erased_at=None if kept is None else kept.erased_at,
     )
+
+
+def _decision(row: JobRow) -> Decision | None:
+    if not row.approval_required:
+        return None
+    return Decision(row.approved, row.decision_reason, row.decided_at)

@@ -51,6 +51,11 @@ def job(status: JobStatus = JobStatus.RUNNING, **changes: Any) -> JobView:
         finished_at=None,
         due_at=None,
         erased_at=None,
+        extended_from=None,
+        extension_reason=None,
+        approval=None,
+        retries=0,
+        rerun_of=None,
         attempts=1,
         error=None,
         result=None,
@@ -58,6 +63,7 @@ def job(status: JobStatus = JobStatus.RUNNING, **changes: Any) -> JobView:
             self=f"/jobs/{JOB}",
             cancel=f"/jobs/{JOB}/cancel",
             events=f"/jobs/{JOB}/events",
+            retry=f"/jobs/{JOB}/retry",
             evaluation=f"/jobs/{JOB}/evaluation",
             report=f"/jobs/{JOB}/report.html",
             patch=None,
@@ -73,7 +79,9 @@ def done(version: int | None = 1) -> JobView:
         JobStatus.SUCCEEDED if version else JobStatus.REJECTED,
         outcome=Outcome.PATCHED if version else Outcome.GATE_REFUSED,
         progress=Progress(phase="store", fraction=1.0, eta_seconds=None),
-        result=JobResult(verdict="pass", patch_id=PATCH, model_version=version),
+        result=JobResult(
+            verdict="pass", patch_id=PATCH, model_version=version, revoked_at=None, rerun=None
+        ),
     )
 
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from cli_world import Ran, Run, Service
 
-from cli import events, evidence, jobs, main, options, shelf, submit, webhooks
+from cli import decisions, events, evidence, jobs, main, options, shelf, submit, webhooks
 from client import Client
 
 
@@ -34,6 +34,6 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     def connect(url: str) -> Client:
         return Client(url, api_key=options.api_key(), transport=httpx.MockTransport(found))
 
-    for module in (options, events, evidence, jobs, shelf, submit, webhooks):
+    for module in (options, decisions, events, evidence, jobs, shelf, submit, webhooks):
         monkeypatch.setattr(module, "connect", connect)
     return found

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from cli_world import GOLDEN, MOMENT, Run, Service
 
+from api_schemas.reasons import RevocationReason
 from api_schemas.shelf import GateThresholds, ModelList, ModelView, VersionList, VersionView
-from cli import shelf, shipped
+from cli import shipped
 from patches.digests import checkpoint_digest
-from registry import models
+from registry import models, shelving
 from registry.database import Database
 
 RECORD = """
@@ -101,6 +102,9 @@ def test_the_shelf_is_listed_and_shown(run: Run, service: Service) -> None:
             patch_id=None,
             job_id=None,
             created_at=MOMENT,
+            revoked_at=MOMENT if number else None,
+            revoked_reason=RevocationReason.DEFECT if number else None,
+            revoked_with=None,
         )
         for number in (0, 1)
     ]
@@ -109,7 +113,9 @@ def test_the_shelf_is_listed_and_shown(run: Run, service: Service) -> None:
     assert ModelList.model_validate_json(run("models", "list", "--json").out).items == [VIEW]
     shown = run("models", "show", "toy").out
     assert "forget_accuracy_max 5" in shown
-    assert [line.split()[0] for line in shown.splitlines()[-2:]] == ["0", "1"]
+    base, first = shown.splitlines()[-2:]
+    assert (base.split()[0], first.split()[0]) == ("0", "1")
+    assert (base.split()[-1], first.split()[-1]) == ("-", "defect")
 
 
 def test_the_shipped_model_is_there_and_its_record_holds(tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_the_shipped_model_is_there_and_its_record_holds(tmp_path: Path) -> None
     keep.mkdir(parents=True)
     (keep / "index.csv").write_text("path,name,caption,scene,accessory,style\n")
     record = shipped.record(tmp_path)
-    shelf.check_index(record)
+    shelving.check_index(record)
     assert checkpoint_digest(Path(record.checkpoint)).startswith("sha256:")
     assert (Path(record.checkpoint) / "open_clip_model.safetensors").is_file()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 
 from api_schemas import methods
 from api_schemas.concepts import Target
+from api_schemas.families import Family
 from api_schemas.jobs import JobStatus, Outcome
+from api_schemas.reasons import ApprovalReason, DeclineReason, ExtensionReason, RevocationReason
 from api_schemas.reports import Verdict
 from api_schemas.requests import UnlearnRequest
+from api_schemas.shelf import ModelRecord, RetainSet
 from client import Client, ProblemError, api
 from service import unlearn
 
@@ -107,6 +111,40 @@ def test_cancel_is_idempotent(front: World, service: Client) -> None:
     with pytest.raises(ProblemError) as caught:
         service.cancel(done.id)
     assert caught.value.problem.status == 409
+
+
+def test_decisions_on_a_job(front: World, service: Client) -> None:
+    job_id = front.accept(principal="somebody else", approval_required=True, regulation="gdpr")
+    assert service.job(job_id).status is JobStatus.AWAITING_APPROVAL
+    assert service.approve(job_id, ApprovalReason.POLICY).status is JobStatus.QUEUED
+    service.cancel(job_id)
+    assert service.retry(job_id).retries == 1
+    other = front.accept(principal="somebody else", approval_required=True)
+    assert service.decline(other, DeclineReason.DUPLICATE).outcome is Outcome.DECLINED
+    with pytest.raises(ProblemError) as caught:
+        service.decline(job_id)
+    assert caught.value.problem.type == "/problems/not-awaiting-approval"
+    service.cancel(job_id)
+    with pytest.raises(ProblemError) as caught:
+        service.extend(job_id, ExtensionReason.COMPLEXITY, datetime(2020, 1, 1, tzinfo=UTC))
+    assert caught.value.problem.type == "/problems/not-extendable", "it came without a deadline"
+
+
+def test_versions_are_fetched_and_revoked(front: World, service: Client, tmp_path: Path) -> None:
+    front.finished()
+    assert not service.version_is_a_folder(MODEL, 1)
+    path = service.download_version(MODEL, 1, tmp_path / "w.safetensors")
+    assert path.read_bytes() == front.expected_weights(1)
+    told = service.revoke(MODEL, 1, RevocationReason.OTHER)
+    assert (told.latest_version, told.affected) == (0, [])
+    with pytest.raises(ProblemError) as caught:
+        service.download_version(MODEL, 1, tmp_path / "again.safetensors")
+    assert caught.value.problem.status == 410
+    with pytest.raises(ProblemError) as caught:
+        service.add_model(
+            ModelRecord(id="m", family=Family.CLIP, checkpoint="w", retain=RetainSet(folder="r"))
+        )
+    assert caught.value.problem.type == "/problems/registration-off"
 
 
 def test_the_shelf_and_the_service(front: World, service: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from api_schemas.concepts import Target
 from api_schemas.methods import Razor, Slug
 from api_schemas.patches import BaseModelRef
-from api_schemas.reports import MetricResult, Verdict
+from api_schemas.reports import MetricResult, Report, Verdict
 from api_schemas.requests import Probe
 from api_schemas.shelf import GateThresholds
 from patches import apply as patch_apply
@@ -205,6 +206,58 @@ def test_a_dry_run_scores_and_changes_nothing(
         for score, found in zip(forgotten.report.scores, result.report.scores, strict=True)
     ]
     assert any(score.chosen == 0 for score in result.report.scores)
+    check_estimate(result.report, forgotten.report)
+
+
+def check_estimate(dry: Report, whole: Report) -> None:
+    """What the dry run foretold holds of the run itself, which took more than no step at all."""
+    found = dry.estimate
+    assert found is not None
+    assert whole.estimate is None
+    first = [score.unit for score in whole.scores if score.chosen == 0]
+    assert sorted(found.units) == sorted(first)
+    for (least, most), took in (
+        (found.forward_passes, whole.cost.forward_passes),
+        (found.backward_passes, whole.cost.backward_passes),
+    ):
+        assert 0 < least <= took <= most
+    assert 0 < found.seconds[0] < found.seconds[1]
+    assert dry.cost.forward_passes >= found.forward_passes[0], "measured in this very run"
+    assert "%" in found.based_on
+    assert 0 < found.weights < whole.weights_total
+
+
+def test_every_loop_over_batches_can_be_stopped(
+    reference: clip.Clip, gather: Callable[..., Material]
+) -> None:
+    """Told between any two batches, a run stops at each of them and leaves the model as it came."""
+    before = state(reference)
+    probes = (Probe.QUANTIZE, Probe.RELEARN)
+    task = Task("reference-clip", 0, Razor(rounds=0), GateThresholds(), 0, probes=probes)
+    material = gather(PERSON, probes=4)
+    whole = Stop()
+    unlearn(reference, [material], task, quiet, whole)
+    for share in (0.1, 0.5, 0.97):
+        stop = Stop(int(share * whole.counted))
+        with pytest.raises(Cancelled):
+            unlearn(reference, [material], task, quiet, stop)
+        assert stop.counted == stop.at, "not one batch more"
+        assert state(reference) == before
+    reference.embed_texts(["a picture of a teapot"])
+    assert stop.counted == stop.at, "after the run nobody is told"
+
+
+@dataclass
+class Stop:
+    """Cancels a run at the batch of this number."""
+
+    at: int | None = None
+    counted: int = 0
+
+    def __call__(self) -> None:
+        self.counted += 1
+        if self.counted == self.at:
+            raise Cancelled
 
 
 def test_rows_that_show_the_target_are_no_retain_examples(gather: Callable[..., Material]) -> None:

@@ -183,6 +183,8 @@ def accept(
     key: idempotency.Key | None = None,
     samples: Sequence[str] = ("c" * 64,),
     now: datetime = START,
+    approval_required: bool = False,
+    retention_days: int = 0,
 ) -> jobs.Job:
     return jobs.accept(
         session,
@@ -194,6 +196,8 @@ def accept(
         due_at=due_at,
         idempotency=key,
         now=now,
+        approval_required=approval_required,
+        retention_days=retention_days,
     )
 
 

@@ -46,7 +46,7 @@ def test_every_legal_move_is_a_type_of_event() -> None:
         for new in following:
             assert isinstance(events.type_of(old, new), EventType)
     with pytest.raises(ValueError, match=r"job\.queued"):
-        events.type_of(JobStatus.FAILED, JobStatus.QUEUED)
+        events.type_of(JobStatus.CANCELING, JobStatus.QUEUED)
 
 
 def test_a_life_is_told_from_its_first_to_its_last_event(database: Database) -> None:

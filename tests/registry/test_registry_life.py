@@ -36,7 +36,15 @@ from sqlalchemy import select
 from api_schemas.jobs import FINAL, JobError, JobStatus, Outcome
 from registry import audit, jobs, models, outbox
 from registry.database import Database
-from registry.errors import IllegalTransition, JobFinished, LeaseLost
+from registry.errors import (
+    IllegalTransition,
+    JobFinished,
+    JobSucceeded,
+    JobUnfinished,
+    LeaseLost,
+    NotAwaitingApproval,
+    PersonalDataGone,
+)
 from registry.tables import NO_DEADLINE, JobRow, OutboxRow, PatchRow
 from registry.transitions import ALLOWED, CLAIMED
 
@@ -59,9 +67,13 @@ class Expected:
     id: str
     model: str
     urgency: tuple[datetime, int, datetime, str]
-    status: JobStatus = JobStatus.QUEUED
+    status: JobStatus
+    asks: bool
+    keeps: bool
     token: int = 0
     attempts: int = 0
+    retries: int = 0
+    approved: bool | None = None
     expires_at: datetime | None = None
 
 
@@ -85,7 +97,7 @@ class JobLife(RuleBasedStateMachine):
         self.jobs: dict[str, Expected] = {}
         self.claims: list[Claim] = []
         self.published: dict[str, int] = dict.fromkeys(MODELS, 0)
-        self.last_seen: dict[str, tuple[JobStatus, int, int]] = {}
+        self.last_seen: dict[str, tuple[JobStatus, int, int, int]] = {}
         with self.database.transaction() as session:
             clear(session)
         shelve(self.database, *MODELS)
@@ -105,13 +117,24 @@ class JobLife(RuleBasedStateMachine):
         model=st.sampled_from(MODELS),
         priority=st.integers(-1, 1),
         due=st.none() | st.integers(0, 2),
+        asks=st.booleans(),
+        keeps=st.booleans(),
     )
-    def accept(self, model: str, priority: int, due: int | None) -> None:
+    def accept(self, model: str, priority: int, due: int | None, asks: bool, keeps: bool) -> None:
         due_at = None if due is None else at(1000 + due)
         with self.database.transaction() as session:
-            job = accept(session, request(model, priority=priority), due_at=due_at, now=self.now)
+            asked = request(model, priority=priority)
+            job = accept(
+                session,
+                asked,
+                due_at=due_at,
+                now=self.now,
+                approval_required=asks,
+                retention_days=int(keeps),
+            )
         urgency = (due_at or NO_DEADLINE, -priority, self.now, job.id)
-        self.jobs[job.id] = Expected(job.id, model, urgency)
+        status = JobStatus.AWAITING_APPROVAL if asks else JobStatus.QUEUED
+        self.jobs[job.id] = Expected(job.id, model, urgency, status, asks=asks, keeps=keeps)
 
     @rule(seconds=st.sampled_from([0.5, 7.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
@@ -184,9 +207,79 @@ class JobLife(RuleBasedStateMachine):
             return
         cancel()
         job.status = {
+            JobStatus.AWAITING_APPROVAL: JobStatus.CANCELED,
             JobStatus.QUEUED: JobStatus.CANCELED,
             JobStatus.RUNNING: JobStatus.CANCELING,
         }.get(job.status, job.status)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), approves=st.booleans())
+    def decide(self, data: st.DataObject, approves: bool) -> None:
+        job = data.draw(st.sampled_from(list(self.jobs.values())))
+
+        def decide() -> None:
+            decision = jobs.approve if approves else jobs.decline
+            who = {"tenant": TENANT, "principal": "key:lead"}
+            with self.database.transaction() as session:
+                decision(session, job.id, **who, reason=None, now=self.now)
+
+        if job.status is not JobStatus.AWAITING_APPROVAL and job.approved is not approves:
+            with pytest.raises(NotAwaitingApproval):
+                decide()
+            return
+        decide()
+        if job.status is JobStatus.AWAITING_APPROVAL:
+            job.approved = approves
+            job.status = JobStatus.QUEUED if approves else JobStatus.CANCELED
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(list(self.jobs.values())))
+
+        def retry() -> None:
+            who = {"tenant": TENANT, "principal": PRINCIPAL}
+            with self.database.transaction() as session:
+                jobs.retry(session, job.id, **who, stored=lambda _: True, now=self.now)
+
+        if job.status is JobStatus.SUCCEEDED:
+            with pytest.raises(JobSucceeded):
+                retry()
+        elif job.status is JobStatus.CANCELING or (job.status not in FINAL and not job.retries):
+            with pytest.raises(JobUnfinished):
+                retry()
+        elif job.status in FINAL and not job.keeps:
+            with pytest.raises(PersonalDataGone):
+                retry()
+        else:
+            retry()
+            if job.status in FINAL:
+                waits = job.asks and not job.approved
+                job.status = JobStatus.AWAITING_APPROVAL if waits else JobStatus.QUEUED
+                job.approved = None if waits else job.approved
+                job.retries += 1
+                job.attempts = 0
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        claim = data.draw(st.sampled_from(self.claims))
+        job = self.jobs[claim.job_id]
+
+        def give_back() -> None:
+            with self.database.transaction() as session:
+                jobs.give_back(session, claim.job_id, claim.token, now=self.now)
+
+        if not self.is_current(claim):
+            with pytest.raises(LeaseLost):
+                give_back()
+            return
+        give_back()
+        if job.status is JobStatus.CANCELING:
+            job.status = JobStatus.CANCELED
+        else:
+            job.status = JobStatus.QUEUED
+            job.attempts -= 1
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), outcome=st.sampled_from(list(ENDINGS)))
@@ -263,17 +356,24 @@ class JobLife(RuleBasedStateMachine):
     def rows_agree_with_the_model_and_moves_are_monotone(self) -> None:
         with self.database.transaction() as session:
             rows = session.scalars(select(JobRow)).all()
-        found = {row.id: (row.status, row.token, row.attempts) for row in rows}
-        assert found == {j.id: (j.status, j.token, j.attempts) for j in self.jobs.values()}
+        found = {row.id: (row.status, row.token, row.attempts, row.retries) for row in rows}
+        assert found == {
+            j.id: (j.status, j.token, j.attempts, j.retries) for j in self.jobs.values()
+        }
         for row in rows:
             expected = self.jobs[row.id]
             claimed = expected.status in CLAIMED
             assert row.lease_expires_at == (expected.expires_at if claimed else None)
-        for job_id, (status, token, attempts) in self.last_seen.items():
-            new_status, new_token, new_attempts = found[job_id]
+        for job_id, (status, token, attempts, retries) in self.last_seen.items():
+            new_status, new_token, new_attempts, new_retries = found[job_id]
             assert new_status is status or new_status in ALLOWED[status]
             assert token <= new_token <= token + 1
-            assert new_attempts - attempts == new_token - token
+            if new_retries > retries:
+                assert (new_attempts, new_token, status in FINAL) == (0, token, True)
+            elif status in CLAIMED and new_status is JobStatus.QUEUED:
+                assert new_attempts in {attempts, attempts - 1}
+            else:
+                assert new_attempts - attempts == new_token - token
         self.last_seen = found
 
     @invariant()
@@ -295,7 +395,8 @@ class JobLife(RuleBasedStateMachine):
     @invariant()
     def versions_form_a_line(self) -> None:
         with self.database.transaction() as session:
-            stored = session.execute(select(PatchRow.id, PatchRow.job_id)).all()
+            current = PatchRow.replaced_at.is_(None)
+            stored = session.execute(select(PatchRow.id, PatchRow.job_id).where(current)).all()
             for model in MODELS:
                 line = models.versions(session, model)
                 assert [v.number for v in line] == list(range(self.published[model] + 1))
@@ -306,12 +407,15 @@ class JobLife(RuleBasedStateMachine):
         assert len({job_id for _, job_id in stored}) == len(stored)
 
     def teardown(self) -> None:
-        """Every end is in the audit log once, and the ids of its lines grow."""
+        """Every end is in the audit log, each once, and the ids of its lines grow."""
         with self.database.transaction() as session:
             lines = audit.entries(session, limit=10_000)
         assert [line.id for line in lines] == sorted({line.id for line in lines})
-        ends = [line.object_id for line in lines if line.action in {f"job.{s}" for s in FINAL}]
-        assert sorted(ends) == sorted(j.id for j in self.jobs.values() if j.status in FINAL)
+        names = {"job.declined", *(f"job.{status}" for status in FINAL)}
+        ends = [line.object_id for line in lines if line.action in names]
+        again = [line.object_id for line in lines if line.action == "job.retried"]
+        final = [j.id for j in self.jobs.values() if j.status in FINAL]
+        assert sorted(ends) == sorted([*again, *final])
 
 
 def test_life_of_jobs(database: Database, request: pytest.FixtureRequest) -> None:

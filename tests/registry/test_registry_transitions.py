@@ -29,8 +29,17 @@ def test_check_passes_exactly_what_the_table_allows(old: JobStatus, new: JobStat
         assert (caught.value.old, caught.value.new) == (old, new)
 
 
-def test_final_states_are_the_ones_without_a_way_out() -> None:
-    assert {status for status, following in ALLOWED.items() if not following} == FINAL
+def test_only_a_retry_leads_out_of_an_end_and_none_out_of_a_success() -> None:
+    waiting = {JobStatus.QUEUED, JobStatus.AWAITING_APPROVAL}
+    assert {status for status, following in ALLOWED.items() if following <= waiting} == FINAL
+    assert {status for status in FINAL if not ALLOWED[status]} == {JobStatus.SUCCEEDED}
+
+
+def test_what_awaits_approval_runs_only_by_way_of_the_queue() -> None:
+    assert ALLOWED[JobStatus.AWAITING_APPROVAL] == {JobStatus.QUEUED, JobStatus.CANCELED}
+    # What failed or was refused had been approved; what was canceled may not have been.
+    entries = {old for old in JobStatus if JobStatus.AWAITING_APPROVAL in ALLOWED[old]}
+    assert entries == {JobStatus.CANCELED}
 
 
 def test_every_state_is_reached_and_every_path_can_end() -> None:
@@ -43,6 +52,7 @@ def test_every_state_is_reached_and_every_path_can_end() -> None:
         return seen
 
     assert reachable(JobStatus.QUEUED) == set(JobStatus)
+    assert reachable(JobStatus.AWAITING_APPROVAL) == set(JobStatus)
     assert all(reachable(status) & FINAL for status in JobStatus)
 
 

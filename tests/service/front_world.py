@@ -91,8 +91,15 @@ class World:
         with self.parts.database.transaction() as session:
             return jobs.get(session, job_id)
 
-    def accept(self, **changes: Any) -> str:
-        """A queued job, straight through the registry."""
+    def accept(
+        self,
+        *,
+        principal: str = PRINCIPAL,
+        approval_required: bool = False,
+        retention_days: int = 0,
+        **changes: Any,
+    ) -> str:
+        """A job that is queued or awaits approval, straight through the registry."""
         request = unlearn_request(**changes)
         digest = self.parts.blobs.put(pictures(1)[0])
         with self.parts.database.transaction() as session:
@@ -100,12 +107,14 @@ class World:
                 session,
                 request,
                 tenant=TENANT,
-                principal=PRINCIPAL,
+                principal=principal,
                 samples=[digest] * 3,
                 probe_samples=[],
                 due_at=request.due_at,
                 idempotency=None,
                 now=now(),
+                approval_required=approval_required,
+                retention_days=retention_days,
             )
         return job.id
 
@@ -132,8 +141,9 @@ class World:
         """End a claimed job with a patch: published if it passes, a candidate if not."""
         passed = verdict is Verdict.PASS
         with self.parts.database.transaction() as session:
-            line = models.lineage(session, MODEL, models.get(session, MODEL).latest_version)
-        patch = self._patch(parents=[patch.sha256 for patch in line], verdict=verdict)
+            latest = models.get(session, MODEL).latest_version
+            line = models.lineage(session, MODEL, latest)
+        patch = self._patch(latest, parents=[patch.sha256 for patch in line], verdict=verdict)
         with self.parts.database.transaction() as session:
             return jobs.finish(
                 session,
@@ -159,8 +169,8 @@ class World:
                 now=now(),
             )
 
-    def finished(self, verdict: Verdict = Verdict.PASS) -> Job:
-        self.accept()
+    def finished(self, verdict: Verdict = Verdict.PASS, *, retention_days: int = 0) -> Job:
+        self.accept(retention_days=retention_days)
         return self.finish(self.claim(), verdict)
 
     def expire(self, job: Job) -> None:
@@ -173,7 +183,7 @@ class World:
     def checkpoint(self) -> Path:
         return self.root / "checkpoint"
 
-    def _patch(self, *, parents: list[str], verdict: Verdict) -> NewPatch:
+    def _patch(self, parent: int, *, parents: list[str], verdict: Verdict) -> NewPatch:
         number = len(parents) + 1
         values = values_of(number)
         file = self.root / f"{ids.new_patch_id()}.safetensors"
@@ -189,7 +199,7 @@ class World:
         )
         data = container.TensorData("F32", (1, 6), values)
         container.write(file, {entry.key: data}, folder.METADATA)
-        manifest = patch_manifest(file, entry, parents=parents, verdict=verdict)
+        manifest = patch_manifest(file, entry, parent, parents=parents, verdict=verdict)
         size = file.stat().st_size
         return NewPatch(
             id=ids.new_patch_id(),
@@ -325,7 +335,7 @@ def sha256(data: bytes) -> str:
 
 
 def patch_manifest(
-    file: Path, entry: TensorEntry, *, parents: list[str], verdict: Verdict
+    file: Path, entry: TensorEntry, parent: int, *, parents: list[str], verdict: Verdict
 ) -> PatchManifest:
     return PatchManifest(
         format_version=1,
@@ -333,7 +343,7 @@ def patch_manifest(
             id=MODEL,
             family=Family.CLIP,
             checkpoint_digest=f"sha256:{NO_DIGEST}",
-            parent=len(parents),
+            parent=parent,
             parent_patches=parents,
         ),
         tensors=[entry],

@@ -80,6 +80,28 @@ def test_an_auditor_with_an_older_checkpoint_checks_that_the_log_only_grew(
     merkle.check_consistency(old.size, new.size, path, old.root, new.root)
 
 
+def test_evidence_of_a_revoked_version_is_only_what_was_made_before(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        assert made.http is not None
+        early, late = made.finished(), made.finished()
+        before = made.http.get(f"/jobs/{early.id}/evidence")
+        assert before.status_code == 200
+        revoked = made.http.post(f"/models/{MODEL}/versions/1/revoke", json={"reason": "defect"})
+        assert revoked.status_code == 200
+        after = made.http.get(f"/jobs/{early.id}/evidence")
+        assert (after.status_code, after.content) == (200, before.content)
+        assert problem(made.http, f"/jobs/{late.id}/evidence") == (404, "evidence-absent")
+
+
+def test_the_certificate_names_its_subjects_by_hash(
+    front: World, http: TestClient, job: Job, tmp_path: Path
+) -> None:
+    (subject,) = front.job(job.id).subjects
+    content = http.get(f"/jobs/{job.id}/evidence").content
+    assert subject.subject.encode() in content
+    assert SECRET_NAME.encode() not in content
+
+
 def test_pages_follow_each_other(http: TestClient, job: Job) -> None:
     whole = AuditPage.model_validate(http.get("/audit").json())
     seen, path = [], "/audit?limit=2"

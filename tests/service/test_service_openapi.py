@@ -27,6 +27,10 @@ OPERATIONS = {
     ("GET", "/jobs/{job_id}"),
     ("POST", "/jobs/{job_id}/cancel"),
     ("GET", "/jobs/{job_id}/events"),
+    ("POST", "/jobs/{job_id}/retry"),
+    ("POST", "/jobs/{job_id}/approve"),
+    ("POST", "/jobs/{job_id}/decline"),
+    ("POST", "/jobs/{job_id}/extend"),
     ("GET", "/jobs/{job_id}/evaluation"),
     ("GET", "/jobs/{job_id}/report.html"),
     ("GET", "/jobs/{job_id}/evidence"),
@@ -37,8 +41,12 @@ OPERATIONS = {
     ("GET", "/audit/consistency"),
     ("GET", "/audit/key"),
     ("GET", "/models"),
+    ("POST", "/models"),
     ("GET", "/models/{model_id}"),
     ("GET", "/models/{model_id}/versions"),
+    ("GET", "/models/{model_id}/versions/{number}/weights"),
+    ("HEAD", "/models/{model_id}/versions/{number}/weights"),
+    ("POST", "/models/{model_id}/versions/{number}/revoke"),
     ("GET", "/methods"),
     ("GET", "/patches/{patch_id}"),
     ("GET", "/patches/{patch_id}/patch.safetensors"),
@@ -330,6 +338,7 @@ def test_ids_that_exist_are_answered_as_documented(front: World, schema: Any) ->
         "model_id": MODEL,
         "slug": "unknown-model",
         "index": str(front.http.get("/audit?limit=1").json()["items"][0]["index"]),
+        "number": "0",
     }
     asked = {"from": 1, "to": 1}
     seen = 0

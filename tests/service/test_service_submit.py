@@ -26,7 +26,7 @@ from front_world import (
 )
 from PIL import Image
 
-from api_schemas.deadlines import one_calendar_month_after
+from api_schemas.deadlines import calendar_months_after
 from api_schemas.jobs import JobStatus, JobView
 from registry.settings import Settings
 from service import unlearn
@@ -113,7 +113,7 @@ def test_deadlines_follow_the_law_unless_the_request_sets_one(
     front: World, http: TestClient
 ) -> None:
     gdpr = JobView.model_validate(post(http, regulation="gdpr").json())
-    assert gdpr.due_at == one_calendar_month_after(gdpr.created_at)
+    assert gdpr.due_at == calendar_months_after(gdpr.created_at, 1)
     own = post(http, regulation="gdpr", due_at="2031-01-02T03:04:05+02:00").json()
     assert datetime.fromisoformat(own["due_at"]) == datetime(2031, 1, 2, 1, 4, 5, tzinfo=UTC)
     assert post(http).json()["due_at"] is None

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from front_world import SECRET_NAME, World, every_route, world
+from front_world import MODEL, SECRET_NAME, World, every_route, world
 from starlette.routing import Match
 from test_service_bad_input import CASES as UNLEARN
 
@@ -51,6 +51,8 @@ NOWHERE = "not-found"
 JOB, PENDING, ABSENT = "job-not-found", "evaluation-pending", "evaluation-absent"
 PATCH, RANGE = "patch-not-found", "range-not-satisfiable"
 WEBHOOK = "webhook-not-found"
+VERSION = "version-not-found"
+VERSIONS = f"/models/{MODEL}/versions"
 METHOD, INVALID, CURSOR = "method-not-allowed", "invalid-request", "invalid-cursor"
 
 CALLS = [
@@ -87,6 +89,16 @@ CALLS = [
     Call("POST", "/jobs/{done}/cancel", 409, "job-finished"),
     Call("POST", "/jobs/{failed}/cancel", 409, "job-finished"),
     Call("GET", "/jobs/{queued}/cancel", 405, METHOD),
+    # What people decide about it.
+    Call("POST", f"{NO_JOB}/retry", 404, JOB),
+    Call("POST", "/jobs/{done}/retry", 409, "job-succeeded"),
+    Call("POST", "/jobs/{queued}/retry", 409, "job-unfinished"),
+    Call("POST", "/jobs/{failed}/retry", 409, "personal-data-gone"),
+    Call("POST", f"{NO_JOB}/approve", 404, JOB),
+    Call("POST", "/jobs/{queued}/approve", 409, "not-awaiting-approval"),
+    Call("POST", "/jobs/{queued}/decline", 409, "not-awaiting-approval"),
+    Call("POST", "/jobs/{queued}/extend", 422, INVALID, [""]),
+    Call("POST", "/jobs/job_1/extend", 404, JOB),
     # What it found out.
     Call("GET", f"{NO_JOB}/evaluation", 404, JOB),
     Call("GET", "/jobs/job_1/evaluation", 404, JOB),
@@ -140,6 +152,14 @@ CALLS = [
     Call("GET", f"/models/{SECRET_NAME}", 404, "model-not-found"),
     Call("GET", "/models/none/versions", 404, "model-not-found"),
     Call("POST", "/methods", 405, METHOD),
+    Call("POST", "/models", 422, INVALID, [""]),
+    Call("GET", "/models/none/versions/0/weights", 404, "model-not-found"),
+    Call("GET", f"{VERSIONS}/99/weights", 404, VERSION),
+    Call("GET", f"{VERSIONS}/x/weights", 404, VERSION),
+    Call("GET", f"{VERSIONS}/0/weights", 416, RANGE, headers=FAR),
+    Call("HEAD", f"{VERSIONS}/99/weights", 404, VERSION),
+    Call("POST", f"{VERSIONS}/x/revoke", 404, VERSION),
+    Call("POST", f"{VERSIONS}/1/revoke", 422, INVALID, [""]),
     # Patches and weights.
     Call("GET", NO_PATCH, 404, PATCH),
     Call("GET", "/patches/pat_1", 404, PATCH),

@@ -10,13 +10,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api_schemas.jobs import JobStatus, Outcome
+from api_schemas.reasons import RevocationReason
 from api_schemas.reports import Report
 from razor import mentions
 from razor import unlearn as science
-from registry import jobs, models
+from registry import jobs, models, revoking
 from registry import patches as patch_rows
 from tests.worker.conftest import Desk
 from worker import runner
+from worker.heartbeat import Heartbeat
 
 
 def patch_digest(desk: Desk, job_id: str) -> str:
@@ -163,6 +165,99 @@ def test_a_running_job_is_canceled_between_two_steps(desk: Desk) -> None:
     job = desk.job(job_id)
     assert (job.status, job.outcome) == (JobStatus.CANCELED, Outcome.CANCELED)
     assert job.patch_id is None
+
+
+def test_a_cancelled_run_stops_within_a_heartbeat_and_a_batch(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked to stop while the result is evaluated, the run leaves no patch and no version."""
+    beat = 0.2
+    desk.settings = desk.settings.model_copy(update={"heartbeat_seconds": beat})
+    job_id = desk.submit("Mara Venn", probes=("relearn", "quantize"))
+    asked: list[float] = []
+    batches: list[float] = []
+    last = time.monotonic()
+    inner = Heartbeat.check
+
+    def check(heartbeat: Heartbeat) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if asked:
+            batches.append(now - last)
+        elif heartbeat._phase == "evaluate":
+            with desk.database.transaction() as session:
+                who = {"tenant": "default", "principal": "tester"}
+                jobs.cancel(session, job_id, **who, now=datetime.now(UTC))
+            asked.append(now)
+        last = time.monotonic()
+        inner(heartbeat)
+
+    monkeypatch.setattr(Heartbeat, "check", check)
+    desk.work()
+    stopped = time.monotonic()
+    job = desk.job(job_id)
+    assert (job.status, job.outcome) == (JobStatus.CANCELED, Outcome.CANCELED)
+    assert job.patch_id is None
+    # One heartbeat until the wish is read, one batch until it is asked for, and some air for the
+    # crowded machine that runs the tests.
+    assert stopped - asked[0] < beat + max(batches) + 2.0
+    with desk.database.transaction() as session:
+        assert [v.number for v in models.versions(session, "reference-clip")] == [0]
+
+
+def test_a_run_whose_base_is_revoked_is_made_on_the_new_line(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests for one model with a revocation in between: the second stands on the base."""
+    # Short edits that pass a gate without demands: what is tested is the line.
+    short: dict[str, object] = {
+        "method": {"method": "razor", "steps": 1, "rounds": 0, "step_share": 0.01},
+        "evaluation": {
+            "thresholds": dict.fromkeys(NO_DEMANDS, 100) | {"stability_min": 0},
+            "probes": (),
+        },
+    }
+    first, second = desk.submit("Mara Venn", **short), desk.submit("Oskar Brill", **short)
+    desk.work()
+    assert desk.job(first).model_version == 1
+    inner = science.unlearn
+
+    def meanwhile(*arguments: object) -> object:
+        found = inner(*arguments)  # type: ignore[arg-type]
+        with desk.database.transaction() as session:
+            revoking.revoke(
+                session,
+                "reference-clip",
+                1,
+                tenant="default",
+                principal="tester",
+                reason=RevocationReason.REQUEST_WITHDRAWN,
+                stored=desk.blobs.exists,
+                now=datetime.now(UTC),
+            )
+        return found
+
+    monkeypatch.setattr(runner, "unlearn", meanwhile)
+    desk.work()
+    job = desk.job(second)
+    assert (job.status, job.attempts, job.patch_id) == (JobStatus.QUEUED, 0, None)
+    monkeypatch.undo()
+    desk.work()
+    job = desk.job(second)
+    assert (job.outcome, job.model_version) == (Outcome.PATCHED, 2), report(desk, second).gate
+    # What the revoked version forgot is no earlier target any more, and may be retained again.
+    assert report(desk, second).earlier == []
+    with desk.database.transaction() as session:
+        (patch,) = models.lineage(session, "reference-clip", 2)
+    assert (patch.manifest.model.parent, patch.manifest.model.parent_patches) == (0, [])
+
+
+NO_DEMANDS = (
+    "forget_accuracy_max",
+    "utility_drop_max",
+    "neighbour_drop_max",
+    "cross_domain_drop_max",
+)
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(
