@@ -41,7 +41,10 @@ RegistryError
 ├── KeyFileInvalid
 ├── KeysMissing
 ├── SealBroken
-└── PersonalDataGone
+├── PersonalDataGone
+├── SubjectRequestNotFound
+├── SubjectRequestConflict
+└── SubjectRequestNotPending
 
 The first paragraph of a class's docstring is its message and says what to do next. Attributes
 hold ids, states and digests only: no name, prompt or picture is ever part of an error.
@@ -350,3 +353,27 @@ class PersonalDataGone(RegistryError):
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
         self.job_id = job_id
+
+
+class SubjectRequestNotFound(RegistryError):
+    """There is no request with this subject_request_id; check it, and whose key you use."""
+
+    def __init__(self, subject_request_id: str) -> None:
+        super().__init__(subject_request_id)
+        self.subject_request_id = subject_request_id
+
+
+class SubjectRequestConflict(RegistryError):
+    """The subject_request_id was used with another body; repeat that one, or make a new id."""
+
+    def __init__(self, subject_request_id: str) -> None:
+        super().__init__(subject_request_id)
+        self.subject_request_id = subject_request_id
+
+
+class SubjectRequestNotPending(RegistryError):
+    """Only a pending request can be cancelled; this one has begun or ended, so read its status."""
+
+    def __init__(self, subject_request_id: str) -> None:
+        super().__init__(subject_request_id)
+        self.subject_request_id = subject_request_id

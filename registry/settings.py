@@ -89,6 +89,13 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = False
     #: What seals the webhooks' secrets in the database; a file in the data folder unless set.
     webhook_key_file: Annotated[Path, AfterValidator(_absolute)] | None = None
+    #: The facade for privacy platforms: the name they know this processor by, and what signs.
+    opendsr_domain: str = Field(
+        default="localhost", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9-]{1,63})*$"
+    )
+    opendsr_key_file: Annotated[Path, AfterValidator(_absolute)] | None = None
+    opendsr_certificate_file: Annotated[Path, AfterValidator(_absolute)] | None = None
+    opendsr_seconds: PositiveFloat = 2.0
 
     max_sample_bytes: PositiveInt = 10 * MEBIBYTE
     max_body_bytes: PositiveInt = 128 * MEBIBYTE
@@ -123,6 +130,12 @@ class Settings(BaseSettings):
     def evidence_key(self) -> Path:
         """The file of the signing key: in the data folder unless one is set."""
         return self.evidence_key_file or self.data_folder / "keys" / "evidence.pem"
+
+    @model_validator(mode="after")
+    def _check_opendsr_files(self) -> Self:
+        if (self.opendsr_key_file is None) != (self.opendsr_certificate_file is None):
+            raise ValueError("set both opendsr_key_file and opendsr_certificate_file, or neither")
+        return self
 
     @property
     def database(self) -> str:

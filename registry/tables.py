@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     String,
+    Text,
     UniqueConstraint,
     false,
     text,
@@ -22,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from api_schemas.events import EventData, EventType
 from api_schemas.jobs import JobError, JobStatus, Outcome
+from api_schemas.opendsr import Law, Standing
 from api_schemas.patches import PatchManifest
 from api_schemas.reasons import ExtensionReason, RevocationReason
 from api_schemas.reports import Report, Verdict
@@ -451,4 +453,46 @@ class AttemptRow(Base):
 
     __table_args__ = (
         CheckConstraint("(status_code IS NULL) = (failure IS NOT NULL)", name="answer_or_failure"),
+    )
+
+
+class SubjectRequestRow(Base):
+    """A request that came through the OpenDSR facade: whose id stands for which job.
+
+    Nothing of its body is here but a digest, which is how the same body is known again.
+    """
+
+    __tablename__ = "subject_requests"
+
+    tenant: Mapped[str] = mapped_column(Label, primary_key=True)
+    subject_request_id: Mapped[str] = mapped_column(Identifier, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), unique=True)
+    body_sha256: Mapped[str] = mapped_column(Sha256)
+    regulation: Mapped[Law] = mapped_column(word(Law))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expected_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class CallbackRow(Base):
+    """An address that has yet to be told something, now or later; gone after the last word."""
+
+    __tablename__ = "subject_request_callbacks"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Label)
+    subject_request_id: Mapped[str] = mapped_column(Identifier)
+    url: Mapped[str] = mapped_column(Text)
+    # The names of its headers: 1 = OpenGDPR, 2 = OpenDSR.
+    version: Mapped[int]
+    told_standing: Mapped[Standing] = mapped_column(word(Standing))
+    told_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    attempts: Mapped[int]
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant", "subject_request_id"],
+            ["subject_requests.tenant", "subject_requests.subject_request_id"],
+        ),
+        {"sqlite_autoincrement": True},
     )

@@ -43,6 +43,9 @@ from service.broker import Broker, CeleryBroker
 from service.guard import Guard
 from service.metrics import Measures
 from service.middleware import BodyLimit, Edge
+from service.opendsr import described
+from service.opendsr import routes as opendsr
+from service.opendsr.signing import Signer
 from service.outbound import Sender
 from service.parts import Parts, now
 from service.sealing import Sealer
@@ -64,6 +67,7 @@ _ROUTERS: Final = tuple(
         artifacts,
         audit,
         webhooks,
+        opendsr,
         system,
     )
 )
@@ -75,7 +79,8 @@ class Front(FastAPI):
     def openapi(self) -> dict[str, object]:
         """The complete document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = documentation.completed(super().openapi())
+            document = documentation.completed(super().openapi())
+            self.openapi_schema = described.completed(document)
         return self.openapi_schema
 
 
@@ -99,6 +104,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         guard=Guard(settings, database),
         sealer=Sealer(settings.webhook_key),
         sender=Sender(allow_private=settings.webhook_allow_private),
+        signer=Signer(settings),
     )
     app = Front(
         title="RAZOR",
@@ -150,6 +156,9 @@ async def _answer_problem(request: Request, exc: Exception) -> Response:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
+    if parts.settings.opendsr_key_file is not None:
+        # An operator learns now, not with the first request, that they cannot be used.
+        await run_in_threadpool(parts.signer.certificate)
     await run_in_threadpool(parts.database.migrate)
     background = Background(parts)
     background.start()

@@ -17,6 +17,7 @@ from registry.errors import BlobMissing
 from service import logs
 from service.delivery import deliver
 from service.metrics import REAPED
+from service.opendsr import callbacks
 from service.parts import Parts, now
 
 logger = logging.getLogger("razor.background")
@@ -191,6 +192,7 @@ class Background:
             deliver: settings.webhook_seconds,
             forget: settings.recovery_seconds,
             sweep: settings.sweep_seconds,
+            callbacks.tell: settings.opendsr_seconds,
         }
         self._loops = [
             _loop(parts, action, interval_seconds) for action, interval_seconds in intervals.items()

@@ -26,6 +26,7 @@ Post a request with a name and sample pictures, watch its job, fetch the evaluat
   named beside it. 401 is the same for every key that is not valid; another tenant's objects are
   404.
 * Errors are `application/problem+json` (RFC 9457). `type` is stable: programs branch on it.
+  Under `/opendsr/` they have the form of that specification.
   Wrong fields are listed in `errors` by JSON pointer; query parameters are under `/query`.
 * Every answer carries `X-Request-ID`; send one and it is used.
 * No answer, address or log line repeats a name, a prompt or a picture that was sent.
@@ -39,6 +40,7 @@ TAGS: Final[dict[str, str]] = {
     "evidence": "Everything that an auditor checks offline.",
     "audit": "Your lines of the log of who did what, and proofs that it only grows.",
     "webhooks": "Where your tenant is told of its jobs, and what became of each message.",
+    "opendsr": "The same for privacy platforms: requests in the form of OpenDSR 2.0.",
     "system": "The service's own condition; open to everybody.",
 }
 

@@ -14,6 +14,7 @@ ServiceError
 │   ├── InvalidIdempotencyKey
 │   └── InvalidLastEventId
 ├── UnsupportedMediaType
+│   └── JsonOnly
 ├── BodyTooLarge
 ├── InvalidRequest
 │   ├── UnknownModel
@@ -21,7 +22,8 @@ ServiceError
 │   ├── UnsupportedMethod
 │   ├── InvalidSamples
 │   ├── UnsafeModelPath
-│   └── UnfitRecord
+│   ├── UnfitRecord
+│   └── UnsupportedRequestType
 ├── EvaluationPending
 ├── EvaluationAbsent
 ├── EvidenceAbsent
@@ -123,6 +125,10 @@ class UnsupportedMediaType(ServiceError):
     """Send multipart/form-data or application/json, without a Content-Encoding."""
 
 
+class JsonOnly(UnsupportedMediaType):
+    """Send application/json, without a Content-Encoding."""
+
+
 class BodyTooLarge(ServiceError):
     """The body is larger than this service accepts; send fewer or smaller pictures."""
 
@@ -153,6 +159,10 @@ class UnsafeModelPath(InvalidRequest):
 
 class UnfitRecord(InvalidRequest):
     """The record and the files that it names do not fit together; errors says which field."""
+
+
+class UnsupportedRequestType(InvalidRequest):
+    """Only erasure is supported; send portability and access to whoever keeps the data itself."""
 
 
 class EvaluationPending(ServiceError):

@@ -24,6 +24,33 @@ NOTE: Final = (
     "\N{EM DASH} razor/log Zm9yIHRoZSBzaGFwZSBvbmx5\n"
 )
 
+CERTIFICATE: Final = PEM.replace("PUBLIC KEY", "CERTIFICATE")
+
+#: A privacy platform's request, but for what its ``extensions`` say under this domain.
+DOMAIN: Final = "razor.example"
+_SUBJECT_REQUEST: Final = "a7551968-d5d6-44b2-9831-815ac9017798"
+SUBJECT_REQUEST: Final[dict[str, Any]] = {
+    "regulation": "gdpr",
+    "subject_request_id": _SUBJECT_REQUEST,
+    "subject_request_type": "erasure",
+    "submitted_time": "2031-02-28T17:30:00Z",
+    "subject_identities": [
+        {
+            "identity_type": "controller_customer_id",
+            "identity_value": "17",
+            "identity_format": "raw",
+        }
+    ],
+    "api_version": "2.0",
+    "status_callback_urls": ["https://controller.example/opendsr_callbacks"],
+}
+_CANCELLATION: Final = {
+    "controller_id": "default",
+    "received_time": _RECEIVED,
+    "subject_request_id": _SUBJECT_REQUEST,
+    "processor_signature": "MEUCIQDk...",
+}
+
 
 def _measured(value: float, low: float, high: float, n: int) -> dict[str, Any]:
     return {"value": value, "n": n, "interval": [low, high]}
@@ -338,6 +365,23 @@ BY_SCHEMA: Final[dict[str, Any]] = {
         "affected": [{"version": 2, "job_id": _JOB, "state": "post_again", "rerun": None}],
     },
     "ModelRecord": _MODEL_RECORD,
+    "Discovery": {
+        "api_version": "2.0",
+        "supported_identities": [],
+        "supported_subject_request_types": ["erasure"],
+        "processor_certificate": f"https://{DOMAIN}/opendsr/v2/certificate",
+    },
+    "Receipt": _CANCELLATION
+    | {"expected_completion_time": "2031-04-01T09:00:00Z", "encoded_request": "eyJyZWd1bGF0..."},
+    "CancellationReceipt": _CANCELLATION,
+    "StatusAnswer": {
+        "controller_id": "default",
+        "expected_completion_time": "2031-04-01T09:00:00Z",
+        "subject_request_id": _SUBJECT_REQUEST,
+        "request_status": "in_progress",
+        "api_version": "2.0",
+        "extensions": {DOMAIN: {"job_id": _JOB, "code": None, "reason": None}},
+    },
     "Health": {"status": "ok"},
     "Readiness": {
         "status": "degraded",

@@ -17,6 +17,7 @@ from registry.settings import Settings
 from service.broker import Broker
 from service.guard import Guard
 from service.metrics import Measures
+from service.opendsr.signing import Signer
 from service.outbound import Sender
 from service.sealing import Sealer
 
@@ -26,8 +27,8 @@ class Parts:
     """One front's parts, shared by its threads.
 
     ``submissions`` bounds how many requests are decoded at once, to the cores there are; the others
-    wait without a thread. ``sender`` and ``sealer`` are for webhooks. ``stopping`` is set when the
-    process winds down.
+    wait without a thread. ``sealer`` is for webhooks, ``signer`` signs the OpenDSR facade's answers
+    and callbacks, ``sender`` posts to both. ``stopping`` is set when the process winds down.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class Parts:
     guard: Guard
     sealer: Sealer
     sender: Sender
+    signer: Signer
     submissions: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(1, os.cpu_count() or 1))
     )

@@ -20,6 +20,7 @@ from api_schemas.problems import MEDIA_TYPE, FieldProblem, Problem
 from registry import errors as registry_errors
 from service import errors
 from service.fields import from_parameters
+from service.opendsr import refusals
 
 RETRY_AFTER_SECONDS = 5
 PREFIX: Final = "/problems/"
@@ -61,12 +62,16 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.InvalidIdempotencyKey: Kind("invalid-idempotency-key", 400, "Invalid Idempotency-Key"),
     errors.InvalidLastEventId: Kind("invalid-last-event-id", 400, "Invalid Last-Event-ID"),
     errors.UnsupportedMediaType: Kind("unsupported-media-type", 415, "Unsupported media type"),
+    errors.JsonOnly: Kind("json-only", 415, "Only JSON is taken here"),
     errors.BodyTooLarge: Kind("body-too-large", 413, "Body too large"),
     errors.InvalidRequest: Kind("invalid-request", 422, "Invalid request"),
     errors.UnknownModel: Kind("unknown-model", 422, "Unknown model"),
     errors.UnknownMethod: Kind("unknown-method", 422, "Unknown method"),
     errors.UnsupportedMethod: Kind("unsupported-method", 422, "Method does not suit the model"),
     errors.InvalidSamples: Kind("invalid-samples", 422, "Unusable pictures"),
+    errors.UnsupportedRequestType: Kind(
+        "unsupported-request-type", 422, "Only erasure is supported"
+    ),
     errors.EvaluationPending: Kind("evaluation-pending", 404, "No evaluation yet", retryable=True),
     errors.EvaluationAbsent: Kind("evaluation-absent", 404, "No evaluation"),
     errors.EvidenceAbsent: Kind("evidence-absent", 404, "No evidence"),
@@ -112,6 +117,15 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     registry_errors.PatchNotFound: Kind("patch-not-found", 404, "No such patch"),
     registry_errors.LineNotFound: Kind("line-not-found", 404, "No such line"),
     registry_errors.TreeSizeInvalid: Kind("tree-size-invalid", 400, "No tree of that size"),
+    registry_errors.SubjectRequestNotFound: Kind(
+        "subject-request-not-found", 404, "No such subject request"
+    ),
+    registry_errors.SubjectRequestConflict: Kind(
+        "subject-request-conflict", 409, "subject_request_id was used for another request"
+    ),
+    registry_errors.SubjectRequestNotPending: Kind(
+        "subject-request-not-pending", 409, "Subject request is not pending"
+    ),
     registry_errors.BlobMissing: Kind("artifact-missing", 500, "Stored file is missing"),
     registry_errors.WebhookNotFound: Kind("webhook-not-found", 404, "No such webhook"),
     registry_errors.WebhookDisabled: Kind("webhook-disabled", 409, "Webhook is disabled"),
@@ -182,6 +196,8 @@ def response_to(exc: Exception, scope: Scope) -> Response:
     headers = {"cache-control": "no-store"}
     if problem.status == 503:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    if refusals.belongs(scope["path"]):
+        return refusals.response(problem, headers | ours.headers)
     return Response(
         problem.model_dump_json(),
         status_code=problem.status,

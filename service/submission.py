@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, TypeVar
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from api_schemas.base import Input
 from api_schemas.problems import FieldProblem
 from api_schemas.requests import (
     MAX_PROBE_SAMPLES,
@@ -33,7 +34,7 @@ MAX_REQUEST_PART_BYTES: Final = 2**20
 _MAX_PARTS: Final = 2 * MAX_TARGETS * (MAX_SAMPLES + MAX_PROBE_SAMPLES)
 _CHUNK_BYTES: Final = 2**18
 
-_Schema = TypeVar("_Schema", bound=UnlearnRequest)
+_Schema = TypeVar("_Schema", bound=Input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,11 @@ def parse(body: bytes | FormData) -> Submission:
 
 
 def _from_json(text: bytes) -> Submission:
-    whole = _validated(UnlearnRequestWithImages, text)
+    return with_images(validated(lambda: UnlearnRequestWithImages.model_validate_json(text)))
+
+
+def with_images(whole: UnlearnRequestWithImages) -> Submission:
+    """The request and its pictures as one submission, whose pictures are not counted yet."""
     return Submission(
         request=whole.request(),
         samples=[io.BytesIO(sample) for sample in whole.samples],
@@ -122,7 +127,8 @@ def _from_form(form: FormData) -> Submission:
         wrong.append(_part_problem("/request", "repeated" if texts else "missing"))
     if wrong:
         raise errors.InvalidRequest(wrong[: fields.MAX_PROBLEMS])
-    return Submission(request=_validated(UnlearnRequest, texts[0]), **files)
+    request = validated(lambda: UnlearnRequest.model_validate_json(texts[0]))
+    return Submission(request=request, **files)
 
 
 _PART_DETAILS: Final[dict[str, str]] = {
@@ -146,9 +152,13 @@ def _text(part: UploadFile | str) -> bytes:
     return text
 
 
-def _validated(schema: type[_Schema], text: bytes) -> _Schema:
+def validated(read: Callable[[], _Schema]) -> _Schema:
+    """What ``read`` makes of a body, its complaints as ours, which quote nothing.
+
+    Raises ``MalformedJson``, ``InvalidRequest``, ``UnknownMethod``.
+    """
     try:
-        return schema.model_validate_json(text)
+        return read()
     except ValidationError as exc:
         wrong = fields.from_body(exc)
     # Outside of the handler, so that the original, which quotes the input, is not chained.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -107,9 +108,9 @@ def _unlearn(
         job = _made_before(session, caller, known)
         if job is not None:
             return _answer(job)
-        method = _method_for(session, submitted.request)
+        method = method_for(session, submitted.request)
         _check_quota(session, caller)
-    return _answer(_accept(parts, caller, submitted, method, known))
+    return _answer(accept(parts, caller, submitted, method, known))
 
 
 def _made_before(session: Session, caller: Caller, key: idempotency.Key | None) -> Job | None:
@@ -132,7 +133,7 @@ def _retention_days(settled: TenantSettings, parts: Parts) -> int:
     return parts.settings.retention_days if own is None else own
 
 
-def _method_for(session: Session, request: UnlearnRequest) -> methods.Method:
+def method_for(session: Session, request: UnlearnRequest) -> methods.Method:
     """The method with the defaults of the model's family, as it will be run and recorded.
 
     Raises ``UnknownModel`` or ``UnsupportedMethod`` unless it can edit the model.
@@ -155,13 +156,20 @@ def _field(pointer: str, code: str, detail: str) -> FieldProblem:
     return FieldProblem(pointer=pointer, code=code, detail=detail)
 
 
-def _accept(
+def accept(
     parts: Parts,
     caller: Caller,
     submitted: Submission,
     method: methods.Method,
     key: idempotency.Key | None,
+    note: Callable[[Session, Job], None] | None = None,
 ) -> Job:
+    """The job, queued, with its pictures clean and stored.
+
+    ``note`` writes what else is to be remembered in the job's own transaction; if it raises, there
+    is no job. Raises ``InvalidSamples``, ``StorageUnavailable``, ``IdempotencyConflict``,
+    ``QuotaExceeded``.
+    """
     groups = {"samples": submitted.samples, "probe_samples": submitted.probe_samples}
     limits = intake.Limits.of(parts.settings, len(submitted.request.wanted()))
     data_key = DataKey.random()
@@ -177,7 +185,7 @@ def _accept(
             return job
         _check_quota(session, caller)
         settled = tenants.get(session, caller.tenant).settings
-        return jobs.accept(
+        job = jobs.accept(
             session,
             request,
             tenant=caller.tenant,
@@ -191,6 +199,9 @@ def _accept(
             retention_days=_retention_days(settled, parts),
             approval_required=settled.approval_required,
         )
+        if note is not None:
+            note(session, job)
+        return job
 
 
 def _store(blobs: BlobStore, data_key: DataKey, paths: list[Path]) -> list[str]:

@@ -59,6 +59,9 @@ EXAMPLES = [
     errors.KeysMissing(),
     errors.SealBroken(),
     errors.PersonalDataGone("job_1"),
+    errors.SubjectRequestNotFound("a7551968-d5d6-44b2-9831-815ac9017798"),
+    errors.SubjectRequestConflict("a7551968-d5d6-44b2-9831-815ac9017798"),
+    errors.SubjectRequestNotPending("a7551968-d5d6-44b2-9831-815ac9017798"),
 ]
 
 

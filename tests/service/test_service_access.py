@@ -23,9 +23,11 @@ from front_world import (
     register,
     world,
 )
+from opendsr_world import DOMAIN, new_id, sent
 from sqlalchemy import select
 
 from api_schemas.access import Scope
+from api_schemas.opendsr import RefusalAnswer
 from api_schemas.problems import MEDIA_TYPE, Problem
 from api_schemas.tenants import TenantSettings
 from registry import key_texts, keys, tenants
@@ -34,6 +36,7 @@ from registry.tables import KeyRow
 from service import guard, logs
 from service.__main__ import warn_if_public
 from service.buckets import Buckets
+from service.opendsr import refusals
 from service.parts import now
 
 #: Every route that asks nobody who calls. A route that is not here asks.
@@ -45,12 +48,16 @@ OPEN = {
     ("GET", "/problems/{slug}"),
     ("GET", "/openapi.json"),
     ("HEAD", "/openapi.json"),
+    ("GET", "/opendsr/v1/discovery"),
+    ("GET", "/opendsr/v2/discovery"),
+    ("GET", "/opendsr/v2/certificate"),
 }
 #: What each parameter of a path names. A new one needs its line: of a tenant's own objects, or of
 #: what all tenants share.
 OWN: dict[str, Callable[[World], str]] = {
     "job_id": lambda made: job_of(made)["id"],
     "patch_id": lambda made: job_of(made)["result"]["patch_id"],
+    "subject_request_id": lambda made: subject_request_of(made),
     "webhook_id": lambda made: webhook_of(made),
     "delivery_id": lambda made: delivery_of(made),
     "index": lambda made: str(first(made, "/audit?limit=1")["index"]),
@@ -66,7 +73,10 @@ BODIES = {
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One front with one finished job of the tenant ``default``."""
-    with world(tmp_path_factory.mktemp("access"), webhook_seconds=3600.0) as made:
+    root = tmp_path_factory.mktemp("access")
+    # Nothing is sent to the addresses that are told here.
+    silent = {"webhook_seconds": 3600.0, "opendsr_seconds": 3600.0}
+    with world(root, opendsr_domain=DOMAIN, **silent) as made:
         made.finished()
         yield made
 
@@ -81,6 +91,12 @@ def first(made: World, page: str) -> dict[str, Any]:
     assert made.http is not None
     found: dict[str, Any] = made.http.get(page).json()["items"][0]
     return found
+
+
+def subject_request_of(made: World) -> str:
+    """One that is still pending."""
+    assert made.http is not None
+    return sent(made.http)
 
 
 def job_of(made: World) -> dict[str, Any]:
@@ -125,6 +141,45 @@ def address(made: World, path: str) -> str:
     return path
 
 
+def call(
+    http: TestClient,
+    method: str,
+    place: str,
+    headers: dict[str, str] | None = None,
+    body: dict[str, Any] | None = None,
+) -> Any:
+    return http.request(method, place, headers=headers, json=body)
+
+
+def documented(document: dict[str, Any], method: str, path: str) -> dict[str, Any]:
+    """What the document says about this call, or about the one that it is another name of."""
+    if path not in document:
+        assert refusals.belongs(path), path
+        name = path.removesuffix("/status").replace("opengdpr_requests", "requests")
+        path = name.replace("/v1/", "/v2/")
+    found: dict[str, Any] = document[path][method.lower()]
+    return found
+
+
+def told(answer: Any) -> tuple[str, list[str]]:
+    """The type of the problem, and what is said of each field, in the form of its address."""
+    if not refusals.belongs(answer.request.url.path):
+        problem = Problem.model_validate_json(answer.content)
+        return slug(answer), [wrong.detail for wrong in problem.errors]
+    assert answer.headers["content-type"] == "application/json"
+    found = RefusalAnswer.model_validate_json(answer.content, extra="forbid").error
+    assert found.code == answer.status_code
+    (domain,) = {one.domain for one in found.errors}
+    return domain, [one.message.rpartition(": ")[2] for one in found.errors]
+
+
+def is_there(answer: Any) -> bool:
+    """Something is at this address for this caller, even if it cannot be done now."""
+    if answer.status_code == 400:
+        return told(answer)[0] == "subject-request-not-pending"
+    return answer.status_code in (200, 202, 204, 409)
+
+
 def slug(answer: Any) -> str:
     assert answer.headers["content-type"] == MEDIA_TYPE
     return Problem.model_validate_json(answer.content).type.removeprefix("/problems/")
@@ -138,7 +193,7 @@ def test_every_route_that_is_not_open_asks_for_a_key(front: World, http: TestCli
         assert (method, path, answer.status_code) == (method, path, 401)
         assert answer.headers["www-authenticate"] == guard.CHALLENGE
         if method != "HEAD":
-            assert slug(answer) == "unauthenticated"
+            assert told(answer)[0] == "unauthenticated"
 
 
 def test_open_routes_answer_without_a_key(front: World) -> None:
@@ -155,13 +210,10 @@ def test_a_key_without_scopes_may_do_nothing(front: World, http: TestClient) -> 
         assert (method, path, answer.status_code) == (method, path, 403)
         if method == "HEAD":
             continue
-        problem = Problem.model_validate_json(answer.content)
-        assert problem.type == "/problems/insufficient-scope"
-        ((needed,),) = [one["bearer"] for one in document[path][method.lower()]["security"]]
+        ((needed,),) = [one["bearer"] for one in documented(document, method, path)["security"]]
         assert f'scope="{needed}"' in answer.headers["www-authenticate"]
-        assert [wrong.detail for wrong in problem.errors] == [
-            f"This call needs the scope {needed}."
-        ]
+        words = [f"This call needs the scope {needed}."]
+        assert told(answer) == ("insufficient-scope", words)
 
 
 def test_another_tenants_objects_are_not_there(front: World, http: TestClient) -> None:
@@ -172,16 +224,17 @@ def test_another_tenants_objects_are_not_there(front: World, http: TestClient) -
             continue
         place = address(front, path)
         body = BODIES.get((method, path))
-        answer = http.request(method, place, headers=stranger, json=body)
+        answer = call(http, method, place, stranger, body)
         assert (method, path, answer.status_code) == (method, path, 404)
-        nobodys = re.sub(r"[0-9a-f]{32}", "0" * 32, place)
-        other = http.request(method, nobodys, headers=stranger, json=body)
+        nobodys = re.sub(r"[0-9a-f]{32}|(?<=/proof/)\d+", "0" * 32, place)
+        nobodys = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", new_id(), nobodys)
+        assert nobodys != place
+        other = call(http, method, nobodys, stranger, body)
         one, two = (answer.text, other.text) if method != "HEAD" else ("{}", "{}")
-        for key in ("type", "detail", "title"):
+        for key in ("type", "detail", "title", "error"):
             assert json.loads(one).get(key) == json.loads(two).get(key)
         # The negative control: for its own tenant it is there.
-        control = http.request(method, place, json=body)
-        assert (path, control.status_code in (200, 202, 204, 409)) == (path, True)
+        assert is_there(call(http, method, place, body=body)), (method, path)
         seen += 1
     assert seen >= 8
     assert http.get("/jobs", headers=stranger).json()["items"] == []
@@ -192,7 +245,7 @@ def test_each_scope_opens_its_routes_and_admin_opens_all(front: World, http: Tes
     document = http.get("/openapi.json").json()["paths"]
     headers = {scope.value: bearer(front.new_key(scope)) for scope in Scope}
     for method, path in guarded(front):
-        (needed,) = document[path][method.lower()]["security"][0]["bearer"]
+        (needed,) = documented(document, method, path)["security"][0]["bearer"]
         place = address(front, path)
         for scope, header in headers.items():
             answer = http.request(method, place, headers=header)
@@ -323,8 +376,7 @@ def post(http: TestClient, headers: dict[str, str], **changes: Any) -> Any:
 
 
 def test_a_quota_is_told_with_the_time_and_leaves_nothing(tmp_path: Path) -> None:
-    # What the relay does meanwhile is not what is counted here.
-    with world(tmp_path, relay_seconds=3600) as made:
+    with world(tmp_path, relay_seconds=3600.0) as made:  # what it takes away is no trace
         assert made.http is not None
         settle(made, "default", max_queued_jobs=1)
         headers = bearer(made.key)

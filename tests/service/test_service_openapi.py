@@ -13,10 +13,12 @@ from fastapi.testclient import TestClient
 from front_world import MODEL, World, bearer, world
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema_rs import Draft202012Validator
+from opendsr_world import DOMAIN, sent
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
+from api_schemas.opendsr import RefusalAnswer, SubjectRequest
 from api_schemas.problems import MEDIA_TYPE
 from api_schemas.requests import UnlearnRequest, UnlearnRequestWithImages
 from service import examples, problems
@@ -62,18 +64,29 @@ OPERATIONS = {
     ("POST", "/webhooks/{webhook_id}/test"),
     ("GET", "/webhooks/{webhook_id}/deliveries"),
     ("POST", "/webhooks/{webhook_id}/deliveries/{delivery_id}/replay"),
+    ("GET", "/opendsr/v2/discovery"),
+    ("GET", "/opendsr/v2/certificate"),
+    ("POST", "/opendsr/v2/requests"),
+    ("GET", "/opendsr/v2/requests/{subject_request_id}"),
+    ("DELETE", "/opendsr/v2/requests/{subject_request_id}"),
     ("GET", "/problems/{slug}"),
     ("GET", "/metrics"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/version"),
 }
+FACADE = "/opendsr/"
 
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     # Nothing is sent to the addresses that a generator makes up.
-    with world(tmp_path_factory.mktemp("openapi"), webhook_seconds=3600.0) as made:
+    with world(
+        tmp_path_factory.mktemp("openapi"),
+        webhook_seconds=3600.0,
+        opendsr_seconds=3600.0,
+        opendsr_domain=DOMAIN,
+    ) as made:
         made.finished()
         yield made
 
@@ -206,12 +219,29 @@ def test_every_refusal_is_a_problem_with_examples(document: dict[str, Any]) -> N
             if int(status) >= 400 and (place, status) != (("GET", "/readyz"), "503")
         }
         assert "500" in refusals
+        if place[1].startswith(FACADE):
+            check_facade(refusals)
+            continue
         for status, answer in refusals.items():
             content = answer["content"][MEDIA_TYPE]
             assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
             for slug, example in content["examples"].items():
                 assert example["value"]["type"] == problems.PREFIX + slug
                 assert example["value"]["status"] == int(status)
+
+
+def check_facade(refusals: dict[str, Any]) -> None:
+    """The facade's callers know its specification's form, which knows one status for all."""
+    assert not {"409", "422"} & refusals.keys()
+    for status, answer in refusals.items():
+        assert set(answer["content"]) == {"application/json"}
+        content = answer["content"]["application/json"]
+        assert content["schema"] == {"$ref": "#/components/schemas/RefusalAnswer"}
+        assert answer["description"]
+        for slug, example in content["examples"].items():
+            shown = RefusalAnswer.model_validate(example["value"]).error
+            assert shown.code == int(status)
+            assert [detail.domain for detail in shown.errors] == [slug]
 
 
 def test_references_lead_somewhere(document: dict[str, Any]) -> None:
@@ -243,6 +273,16 @@ def test_both_bodies_are_described_and_the_example_can_be_sent(
         assert http.post("/unlearn", json=example["value"]).status_code == 202
 
 
+def test_the_facades_example_can_be_sent_and_is_complete(
+    http: TestClient, document: dict[str, Any]
+) -> None:
+    body = document["paths"][f"{FACADE}v2/requests"]["post"]["requestBody"]
+    assert body["required"]
+    example = body["content"]["application/json"]["example"]
+    assert example.keys() == SubjectRequest.model_fields.keys()
+    assert http.post(f"{FACADE}v2/requests", json=example).status_code == 201
+
+
 #: Requests in all, shared between the calls: the more calls there are, the fewer each gets.
 REQUESTS = 500
 LEAST_REQUESTS = 5
@@ -252,6 +292,7 @@ CAN_BE_WRONG = {
     ("get", "/jobs"),
     ("get", "/jobs/{job_id}"),
     ("get", "/audit"),
+    ("post", "/opendsr/v2/requests"),
 }
 CHECKS = (
     not_a_server_error,
@@ -333,6 +374,7 @@ def test_ids_that_exist_are_answered_as_documented(front: World, schema: Any) ->
     known = {
         "webhook_id": hook_id,
         "delivery_id": ping["id"],
+        "subject_request_id": sent(front.http),
         "job_id": job["id"],
         "patch_id": job["result"]["patch_id"],
         "model_id": MODEL,

@@ -205,13 +205,13 @@ def test_requests_under_way_keep_no_other_waiting(
 ) -> None:
     """More submissions are under way than the thread pool has threads, and the front answers."""
     go_on = threading.Event()
-    accept = unlearn._accept
+    accept = unlearn.accept
 
     def slow(*args: Any) -> Any:
         assert go_on.wait(30)
         return accept(*args)
 
-    monkeypatch.setattr(unlearn, "_accept", slow)
+    monkeypatch.setattr(unlearn, "accept", slow)
     with ThreadPoolExecutor(50) as pool:
         answers = [pool.submit(post, http) for _ in range(50)]
         time.sleep(0.5)

@@ -155,7 +155,7 @@ LABELS = {
     "method": {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"},
     "status": {*JobStatus, *map(str, range(100, 600))},
     "outcome": {*Outcome, *REAPED, DELIVERED, FAILED, DEAD},
-    "loop": {"relay", "reap", "reconcile", "deliver", "forget", "sweep"},
+    "loop": {"relay", "reap", "reconcile", "deliver", "forget", "sweep", "tell"},
 }
 
 
