@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
@@ -40,8 +40,8 @@ def approve(
     """
     row = _decidable(session, job_id, tenant=tenant, principal=principal, as_approved=True)
     if row.approved is None:
-        decision = {"approved": True, "decided_at": now, "decision_reason": reason}
-        start = {"phase": QUEUED_PHASE}
+        decision: dict[str, Any] = {"approved": True, "decided_at": now, "decision_reason": reason}
+        start: dict[str, Any] = {"phase": QUEUED_PHASE}
         move(session, job_id, row.status, JobStatus.QUEUED, now=now, **start, **decision)
         outbox.enqueue(session, [job_id], now)
         _note(session, row, "job.approved", principal=principal, reason=reason, now=now)
@@ -63,8 +63,8 @@ def decline(
     """
     row = _decidable(session, job_id, tenant=tenant, principal=principal, as_approved=False)
     if row.approved is None:
-        decision = {"approved": False, "decided_at": now, "decision_reason": reason}
-        end = {"outcome": Outcome.DECLINED, "finished_at": now}
+        decision: dict[str, Any] = {"approved": False, "decided_at": now, "decision_reason": reason}
+        end: dict[str, Any] = {"outcome": Outcome.DECLINED, "finished_at": now}
         move(session, job_id, row.status, JobStatus.CANCELED, now=now, **end, **decision)
         _note(session, row, "job.declined", principal=principal, reason=reason, now=now)
     return record.get(session, job_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -86,11 +87,11 @@ def give_back(session: Session, job_id: str, token: int, *, now: datetime) -> Jo
         raise LeaseLost(job_id, token)
     if row.status is JobStatus.CANCELING:
         action = "job.canceled"
-        end = {"outcome": Outcome.CANCELED, "finished_at": now}
+        end: dict[str, Any] = {"outcome": Outcome.CANCELED, "finished_at": now}
         move(session, job_id, row.status, JobStatus.CANCELED, now=now, **end)
     else:
         action = "job.requeued"
-        start: dict[str, object] = {"phase": QUEUED_PHASE, "fraction": 0.0, "resends": 0}
+        start: dict[str, Any] = {"phase": QUEUED_PHASE, "fraction": 0.0, "resends": 0}
         start["attempts"] = row.attempts - 1
         move(session, job_id, row.status, JobStatus.QUEUED, now=now, **start)
         outbox.enqueue(session, [job_id], now)
@@ -110,7 +111,7 @@ def give_back(session: Session, job_id: str, token: int, *, now: datetime) -> Jo
 
 def _begin_anew(session: Session, row: JobRow, *, waits: bool, now: datetime) -> None:
     gone = dict.fromkeys(("outcome", "verdict", "error", "report", "started_at", "finished_at"))
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         **gone,
         **(UNDECIDED if waits else {}),
         "phase": AWAITING_PHASE if waits else QUEUED_PHASE,
