@@ -31,7 +31,7 @@ from opendsr_world import (
 )
 from sqlalchemy import update
 
-from api_schemas.deadlines import one_calendar_month_after
+from api_schemas.deadlines import calendar_months_after
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.reports import Verdict
 from registry import jobs, opendsr
@@ -116,7 +116,7 @@ def test_a_request_is_received_signed_and_becomes_a_job(front: World, http: Test
     received = datetime.fromisoformat(receipt["received_time"])
     assert before <= received <= now()
     expected = datetime.fromisoformat(receipt["expected_completion_time"])
-    assert expected == one_calendar_month_after(received)
+    assert expected == calendar_months_after(received, 1)
     job = front.job(case_of(front, asked["subject_request_id"]).job_id)
     assert job.status is JobStatus.QUEUED
     assert job.request.regulation.value == "gdpr"
@@ -248,7 +248,7 @@ def test_only_a_passed_gate_completes(front: World, http: TestClient) -> None:
         moved = datetime.fromisoformat(found["expected_completion_time"])
         assert moved > datetime.fromisoformat(first["expected_completion_time"])
         assert ended.finished_at is not None
-        assert moved == one_calendar_month_after(ended.finished_at)
+        assert moved == calendar_months_after(ended.finished_at, 1)
         assert status_of(http, subject_request_id) == found
 
 
