@@ -114,7 +114,8 @@ def test_cancel_is_idempotent(front: World, service: Client) -> None:
 
 
 def test_decisions_on_a_job(front: World, service: Client) -> None:
-    job_id = front.accept(principal="somebody else", approval_required=True, regulation="gdpr")
+    who = {"principal": "somebody else", "approval_required": True, "retention_days": 9}
+    job_id = front.accept(**who, regulation="gdpr")
     assert service.job(job_id).status is JobStatus.AWAITING_APPROVAL
     assert service.approve(job_id, ApprovalReason.POLICY).status is JobStatus.QUEUED
     service.cancel(job_id)

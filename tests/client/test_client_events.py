@@ -40,7 +40,7 @@ def test_a_stream_that_breaks_goes_on_without_a_gap_or_a_repetition(server: Live
     job = server.world.finished()
     wire = FaultyWire(refused, unavailable)
     wire._faults += [wire.breaks_after(size) for size in (0, 40, 300, 500, 900)]
-    with Client(server.url, transport=wire) as service:
+    with Client(server.url, api_key=server.key, transport=wire) as service:
         assert [event.id for event in service.events(job.id)] == ALL
     asked = [request.headers["last-event-id"] for request in wire.requests]
     assert len(asked) > 4
@@ -65,7 +65,7 @@ def test_events_go_on_through_a_restart_of_the_service(tmp_path: Path) -> None:
     heard = threading.Event()
 
     def listen() -> None:
-        with Client(f"http://127.0.0.1:{port}", timeout=20) as service:
+        with Client(first.url, api_key=first.key, timeout=20) as service:
             for event in service.events(job_id):
                 got.append(event.id)
                 heard.set()
@@ -109,7 +109,7 @@ def test_webhooks_by_calls(front: World, service: Client) -> None:
 def test_making_an_endpoint_is_never_sent_twice(server: Live) -> None:
     wire = FaultyWire()
     wire._faults += [wire.answer_lost]
-    with Client(server.url, transport=wire) as service:
+    with Client(server.url, api_key=server.key, transport=wire) as service:
         with pytest.raises(ServiceUnreachable):
             service.add_webhook("https://example.org/hook")
         assert len(service.webhooks().items) == 1
