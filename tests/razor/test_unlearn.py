@@ -233,7 +233,7 @@ def test_every_loop_over_batches_can_be_stopped(
     """Told between any two batches, a run stops at each of them and leaves the model as it came."""
     before = state(reference)
     probes = (Probe.QUANTIZE, Probe.RELEARN)
-    task = Task("reference-clip", 0, Razor(rounds=0), GateThresholds(), 0, probes=probes)
+    task = Task("reference-clip", 0, Razor(rounds=0, steps=4), GateThresholds(), 0, probes=probes)
     material = gather(PERSON, probes=4)
     whole = Stop()
     unlearn(reference, [material], task, quiet, whole)

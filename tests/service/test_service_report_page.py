@@ -53,6 +53,8 @@ def finding(name: str, **changes: Any) -> report_page.Finding:
                 "verdict": None if report.gate is None else report.gate.verdict,
                 "patch_id": "pat_" + "0" * 32 if has_patch else None,
                 "model_version": 7 if stored["outcome"] == Outcome.PATCHED else None,
+                "revoked_at": None,
+                "rerun": None,
             },
         }
     )
