@@ -23,7 +23,7 @@ from api_schemas.webhooks import (
     DeliveryView,
     DisabledReason,
 )
-from registry import audit, ids, webhooks
+from registry import ids, webhooks
 from registry.errors import DeliveryNotFound, InvalidCursor, WebhookDisabled, WebhookNotFound
 from registry.tables import AttemptRow, DeliveryRow, JobEventRow, WebhookRow
 
@@ -175,7 +175,7 @@ def settle(
     if result.status_code == GONE and endpoint.disabled_reason is None:
         webhooks.disable(session, endpoint, DisabledReason.GONE)
         session.flush()
-        _note(session, "webhook.disabled", webhook_id, endpoint.tenant, "webhooks", now)
+        webhooks.note(session, webhook_id, endpoint.tenant, "webhooks", "webhook.disabled", now)
     return row.status
 
 
@@ -231,7 +231,7 @@ def replay(
     if replayed is None:
         raise DeliveryNotFound(delivery_id)
     view = get(session, webhook_id, delivery_id, tenant)
-    _note(session, "webhook.replayed", webhook_id, tenant, principal, now)
+    webhooks.note(session, webhook_id, tenant, principal, "webhook.replayed", now)
     return view
 
 
@@ -378,18 +378,3 @@ def _views(session: Session, rows: Sequence[DeliveryRow]) -> list[DeliveryView]:
 
 def _kind(session: Session, row: DeliveryRow) -> str:
     return session.get_one(JobEventRow, (row.job_id, row.event_number)).type.value
-
-
-def _note(
-    session: Session, action: str, webhook_id: str, tenant: str, actor: str, now: datetime
-) -> None:
-    audit.append(
-        session,
-        tenant=tenant,
-        actor=actor,
-        action=action,
-        object_type="webhook",
-        object_id=webhook_id,
-        details={},
-        now=now,
-    )

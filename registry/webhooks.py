@@ -64,7 +64,7 @@ def add(
             created_at=now,
         )
     )
-    _note(session, webhook_id, tenant, principal, "webhook.added", now)
+    note(session, webhook_id, tenant, principal, "webhook.added", now)
     return get(session, webhook_id, tenant)
 
 
@@ -109,7 +109,7 @@ def change(
         elif not enabled and row.disabled_reason is None:
             disable(session, row, DisabledReason.BY_CALLER)
     session.flush()
-    _note(session, webhook_id, tenant, principal, "webhook.changed", now)
+    note(session, webhook_id, tenant, principal, "webhook.changed", now)
     return _view(row)
 
 
@@ -146,7 +146,7 @@ def remove(
         .execution_options(synchronize_session=False)
     )
     session.expunge(row)
-    _note(session, webhook_id, tenant, principal, "webhook.removed", now)
+    note(session, webhook_id, tenant, principal, "webhook.removed", now)
 
 
 def rotate(
@@ -170,7 +170,7 @@ def rotate(
     newest = [*kept, Secret(sealed, None)][-MAX_SECRETS:]
     row.secrets = [_written(secret) for secret in newest]
     session.flush()
-    _note(session, webhook_id, tenant, principal, "webhook.secret_rotated", now)
+    note(session, webhook_id, tenant, principal, "webhook.secret_rotated", now)
     return _view(row)
 
 
@@ -213,13 +213,14 @@ def _names(events: Iterable[EventType] | None) -> list[str] | None:
     return None if events is None else [kind.value for kind in dict.fromkeys(events)]
 
 
-def _note(
-    session: Session, webhook_id: str, tenant: str, principal: str, action: str, now: datetime
+def note(
+    session: Session, webhook_id: str, tenant: str, actor: str, action: str, now: datetime
 ) -> None:
+    """What was done to the webhook is a line of the audit log."""
     audit.append(
         session,
         tenant=tenant,
-        actor=principal,
+        actor=actor,
         action=action,
         object_type="webhook",
         object_id=webhook_id,

@@ -152,7 +152,8 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         f"- Answers per person: {counts}. Seed 0, one run each.",
         "- RAZOR's forget term draws from 128 augmented copies of the request's pictures, what "
         "rivals learn from 32: that is how they were tuned and run.",
-        "- Seconds are without attacks, of one thread with another run beside it.",
+        "- Seconds are without attacks, of one thread with another run beside it; those of "
+        "LLaVA-NeXT were taken beside some ten other busy processes, so they are no measure.",
         "- (a to b) is a 95 % interval: over the answers of a run (Wilson; changes Newcombe), for "
         f"means over people a bootstrap over people ({figures.RESAMPLES} resamples, seed "
         f"{figures.SEED}). † all people gave the same figure: over all answers instead.",
