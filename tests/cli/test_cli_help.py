@@ -13,24 +13,29 @@ from cli.examples import EXAMPLES, START
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("torch", "fastapi", "sqlalchemy", "celery", "httpx", "pydantic", "numpy", "open_clip")
-PROGRAM = """
-import resource, sys
-sys.argv = ["razor", *sys.argv[1:]]
+HELP = """
+import sys
+sys.argv = ["razor", "--help"]
 from cli.main import app
 try:
     app()
 except SystemExit:
     pass
+"""
+# What no help can do without: the library that parses commands, and what it draws help with.
+FRAMEWORK = "import sys, typer, typer.rich_utils"
+AFTER = """
+import resource
 used = resource.getrusage(resource.RUSAGE_SELF)
 print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}))
 print("SECONDS", used.ru_utime + used.ru_stime)
 """
 
 
-def helped(*command: str) -> tuple[str, set[str], float]:
-    """The help text, the modules that were imported, the processor seconds it took."""
+def ran(program: str) -> tuple[str, set[str], float]:
+    """What it printed, the modules that were imported, the processor seconds it took."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *command, "--help"],
+        [sys.executable, "-c", f"{program}\n{AFTER}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -41,12 +46,21 @@ def helped(*command: str) -> tuple[str, set[str], float]:
     return text, set(modules.split()), float(seconds)
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
-    text, modules, seconds = helped()
+def test_help_imports_nothing_heavy() -> None:
+    text, modules, _ = ran(HELP)
     assert "Make a deployed vision model forget" in text
     assert not modules & set(HEAVY)
-    # Processor seconds: a crowded machine must not fail it. Twice, for a cold disk.
-    assert min(seconds, helped()[2]) < 0.5
+
+
+def test_help_takes_little_more_than_its_framework() -> None:
+    # Side by side and the least of several: machines differ, and others may share this one.
+    helps, frameworks = [], []
+    for _ in range(4):
+        helps.append(ran(HELP)[2])
+        frameworks.append(ran(FRAMEWORK)[2])
+        if min(helps) < 1.6 * min(frameworks):
+            return
+    assert min(helps) < 1.6 * min(frameworks)
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
