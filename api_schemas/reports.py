@@ -156,6 +156,8 @@ class Cost(Output):
     forward_passes: int
     backward_passes: int
     peak_memory_bytes: int
+    # Seconds of all processors; reports of older versions were written without it.
+    phase_processor_seconds: dict[str, float] = Field(default_factory=dict)
 
 
 class Estimate(Output):

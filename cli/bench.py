@@ -14,6 +14,20 @@ from cli.progress import Bar
 commands = typer.Typer(no_args_is_help=True, help="Compare the methods on the reference models.")
 
 
+def _rows(earlier: Path | None) -> Path | None:
+    """The file, once it is known to hold rows."""
+    from razor.bench import landed
+
+    if earlier is not None:
+        try:
+            landed.read(earlier)
+        except ValueError as error:
+            raise typer.BadParameter(
+                "the file holds no rows of a comparison; give a JSON file that bench wrote"
+            ) from error
+    return earlier
+
+
 @commands.command("clip", epilog=epilog("bench clip"))
 def clip(
     *,
@@ -35,6 +49,7 @@ def clip(
         typer.Option(
             exists=True,
             dir_okay=False,
+            callback=_rows,
             help="Raw rows of an earlier document (clip.json): gold and tuning are not run again.",
         ),
     ] = None,
@@ -42,16 +57,8 @@ def clip(
 ) -> None:
     """Run RAZOR and its rivals, and write table, plots and raw figures."""
     from razor.bench import clip as bench
-    from razor.bench import document, landed
+    from razor.bench import document
 
-    if earlier is not None:
-        try:
-            landed.read(earlier)
-        except ValueError as error:
-            raise typer.BadParameter(
-                "the file holds no rows of a comparison; give a clip.json that bench wrote",
-                param_hint="--earlier",
-            ) from error
     with Bar("runs", steps=20) as bar:
 
         def tick(done: int, total: int, what: str) -> None:
@@ -123,6 +130,15 @@ def vlm(
     work: Annotated[
         Path, typer.Option(help="Gold model and finished runs; a stopped benchmark goes on.")
     ] = Path("runs/bench"),
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            callback=_rows,
+            help="Raw rows of an earlier document (vlm.json): gold is not trained again.",
+        ),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
 ) -> None:
     """Run RAZOR and its rivals on the vision-language models; about an hour on two cores."""
@@ -134,9 +150,10 @@ def vlm(
         def tick(done: int, total: int, what: str) -> None:
             bar.show(done / total, f"{done} of {total}  {what}")
 
-        made = bench.Bench(work, processes, tick)
+        made = bench.Bench(work, processes, tick, earlier)
         rows = made.quick() if quick else made.full()
     folder = out or work / ("quick-vlm" if quick else "full-vlm")
-    document.write(rows, folder, "razor bench vlm" + (" --quick" if quick else ""))
+    command = "razor bench vlm" + (" --quick" if quick else "")
+    document.write(rows, folder, command + (" --earlier VLM.JSON" if earlier and not quick else ""))
     say(document.summary(rows))
     say(f"wrote {folder / 'vlm.md'}")

@@ -80,7 +80,7 @@ class Reading:
     ``worst`` is the largest margin of the pictures at hand, ``accuracy`` the share of them that is
     still recognised. ``stand_ins`` are margins of pictures that nobody sent but that might come:
     those at hand, varied as pictures of one retained thing vary. ``harm`` is how much the risk of
-    losing what should be kept rose.
+    losing what should be kept rose; not a number where it was not measured.
     """
 
     worst: float
@@ -118,13 +118,16 @@ class Tick(Protocol):
 class Gauge(Protocol):
     """Reads the model that is being edited."""
 
-    def read(self, *, whole: bool = False) -> Reading:
+    def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
         """Measure the model as it stands now.
 
         ``whole``: however little it has forgotten. Else what costs much is left out where the rest
         says that the concept is still there, and ``accuracy`` is 1; methods that compare states by
-        regret must not ask for that.
+        regret must not ask for that. Without ``harm`` it is not measured.
         """
+
+    def harm(self) -> float:
+        """The harm of the model as it stands now, alone."""
 
 
 class Fit(Protocol):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from razor.protocols import Reading
+from razor.protocols import Gauge, Reading
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Found:
 
 
 def largest_stable_step(
-    read_at: Callable[[float], Reading],
+    put: Callable[[float], None],
+    gauge: Gauge,
     start: Found,
     limit: float,
     tolerance: float,
@@ -29,14 +30,19 @@ def largest_stable_step(
     A step that harms more than ``tolerance`` is too large; one that forgets is large enough, so
     the smallest such step is wanted. Bisection keeps the two apart. Every step tried is a
     candidate, and standing still (``start``) is one too: the result is never worse than that.
+    ``put`` writes a step into the model. How much a step that harms has forgotten is not read.
     """
     best = start
     low, high, step = 0.0, limit, limit
     for _ in range(evaluations):
-        reading = read_at(step)
-        if reading.harm <= tolerance and _better(Found(step, reading), best, risk):
-            best = Found(step, reading)
-        if reading.harm > tolerance or reading.remains(risk) <= 0:
+        put(step)
+        harm = gauge.harm()
+        too_far = harm > tolerance
+        if not too_far:
+            found = Found(step, replace(gauge.read(harm=False), harm=harm))
+            best = found if _better(found, best, risk) else best
+            too_far = found.reading.remains(risk) <= 0
+        if too_far:
             high = step
         else:
             low = step

@@ -188,6 +188,7 @@ def _run(
             forward_passes=family.passes.forward,
             backward_passes=family.passes.backward,
             peak_memory_bytes=cost.peak_memory_bytes(),
+            phase_processor_seconds=clock.computed,
         ),
     )
     return Run(report, located)

@@ -225,9 +225,11 @@ def _parameters(method: Method) -> list[dict[str, str]]:
 
 def _cost(report: Report) -> list[tuple[str, str]]:
     cost = report.cost
+    computed = sum(cost.phase_processor_seconds.values())
     return [
         ("Time", f"{cost.wall_seconds:.1f} s"),
         *((f"of it {name}", f"{value:.1f} s") for name, value in cost.phase_seconds.items()),
+        *([("Time of all processors", f"{computed:.1f} s")] if computed else []),
         ("Forward passes", f"{cost.forward_passes:,}"),
         ("Backward passes", f"{cost.backward_passes:,}"),
         ("Largest memory", f"{cost.peak_memory_bytes / 2**20:,.0f} MiB"),

@@ -14,7 +14,7 @@ from typing import Any
 from api_schemas.methods import Slug
 from api_schemas.requests import Probe
 from razor.bench import plan
-from razor.bench.landed import read, taken_over
+from razor.bench.landed import take_over
 from razor.bench.plan import COMPARISON, DEVELOPMENT, SMALL, Drawings, Job
 from razor.bench.pool import Pool, Progress, write
 
@@ -55,7 +55,7 @@ class Bench:
         people = plan.people()
         self._prepare(DEVELOPMENT, COMPARISON)
         golds = plan.golds(people)
-        self._take_over([*plan.tuning(TUNED_ON, GRIDS), *golds])
+        take_over(self.earlier, self._pool, [*plan.tuning(TUNED_ON, GRIDS), *golds])
         self._train(golds)
         tuned = self._run(plan.tuning(TUNED_ON, GRIDS))
         rivals = plan.best(GRIDS, tuned)
@@ -84,16 +84,6 @@ class Bench:
         self.work.mkdir(parents=True, exist_ok=True)
         for drawn in worlds:
             retain_folder(self.work, drawn)
-
-    def _take_over(self, jobs: Sequence[Job]) -> None:
-        """Writes the earlier rows of jobs that have not run, as if these had just ended."""
-        if self.earlier is None:
-            return
-        rows = read(self.earlier)
-        for job in jobs:
-            row = taken_over(rows, job)
-            if row is not None and not self._pool.file(job).exists():
-                write(self._pool.file(job), [row])
 
     def _train(self, golds: Sequence[Job]) -> None:
         """The gold models of rows still to be run, and those on faces; what is there stays."""

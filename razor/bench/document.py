@@ -92,7 +92,7 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         "for changes the widest of a run. "
         "For medians: bootstrap over runs. A single run keeps its own interval over pictures.",
     ]
-    lines += [*_failures(rows), *_taken_over(rows)]
+    lines += [*_failures(rows), *taken_over(rows)]
     if 1 < len(targets) < FEW_TARGETS:
         lines.append(
             f"- A bootstrap over only {len(targets)} targets is too narrow: a look, no evidence."
@@ -121,7 +121,7 @@ def _failures(rows: Sequence[Row]) -> list[str]:
     return [f"- Runs that diverged and are in no mean: {found}."]
 
 
-def _taken_over(rows: Sequence[Row]) -> list[str]:
+def taken_over(rows: Sequence[Row]) -> list[str]:
     """How many rows an earlier document gave."""
     taken = [row for row in rows if row.get("taken_over")]
     if not taken:

@@ -185,7 +185,7 @@ def _others(rows: Sequence[Row]) -> str:
         units = ", ".join(str(unit) for unit, *_ in row.get("edited") or ())
         lines.append([str(row["target"]), *cells, *side_by_side.costs("razor", [row]), units])
     heads = [f"{side_by_side.heading(key)}, change" for key in METRICS[1:5]]
-    return tables.markdown(["target", "UA", *heads, *side_by_side.COSTS, "edited"], lines)
+    return tables.markdown(["target", "UA", *heads, *side_by_side.cost_heads(), "edited"], lines)
 
 
 def _attacks(rows: Sequence[Row]) -> Iterator[str]:

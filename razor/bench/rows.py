@@ -34,7 +34,7 @@ def head(job: Job, target: str, samples: int) -> Row:
 
 def of_report(report: Report, target: int) -> Row:
     """Everything of a report that concerns one of its targets."""
-    phases = report.cost.phase_seconds
+    phases, computed = report.cost.phase_seconds, report.cost.phase_processor_seconds
     scored = report.method == "razor" and report.seed == 0
     return {
         "metrics": shown([m for m in report.metrics if m.target == target]),
@@ -46,6 +46,7 @@ def of_report(report: Report, target: int) -> Row:
         "patch_bytes": report.patch_bytes,
         "seconds": sum(value for phase, value in phases.items() if phase != "probes"),
         "phase_seconds": phases,
+        "processor_seconds": sum(n for phase, n in computed.items() if phase != "probes"),
         "forward_passes": report.cost.forward_passes,
         "backward_passes": report.cost.backward_passes,
         "peak_memory_bytes": report.cost.peak_memory_bytes,
@@ -62,6 +63,7 @@ NOTHING: Row = {
     "patch_bytes": 0,
     "seconds": 0.0,
     "phase_seconds": {},
+    "processor_seconds": 0.0,
     "forward_passes": 0,
     "backward_passes": 0,
     "peak_memory_bytes": 0,

@@ -7,26 +7,32 @@ from collections.abc import Mapping, Sequence
 from razor.bench import figures, plots, tables
 from razor.bench.figures import Estimate, Row
 
-COSTS = ("seconds", "patch, kB", "gate: pass")
+#: Seconds on the clock, or those that processors computed: which of a row's figures is shown.
+CLOCK, PROCESSOR = "seconds", "processor_seconds"
 
 
-def methods(rows: Sequence[Row], suite: str, metrics: Sequence[str]) -> str:
+def methods(rows: Sequence[Row], suite: str, metrics: Sequence[str], seconds: str = CLOCK) -> str:
     """One line per method: the mean of each metric over the rows' targets, and costs."""
     lines = []
     for method, (picked, moment) in figures.subjects(rows, suite).items():
         cells = (tables.cell(figures.mean_of(picked, moment, key)) for key in metrics)
-        lines.append([tables.title(method), *cells, *costs(method, picked)])
-    return tables.markdown(["", *map(heading, metrics), *COSTS], lines)
+        lines.append([tables.title(method), *cells, *costs(method, picked, seconds)])
+    return tables.markdown(["", *map(heading, metrics), *cost_heads(seconds)], lines)
 
 
-def costs(method: str, picked: Sequence[Row]) -> list[str]:
+def cost_heads(seconds: str = CLOCK) -> list[str]:
+    """The heads of what ``costs`` gives."""
+    return [heading(seconds), "patch, kB", "gate: pass"]
+
+
+def costs(method: str, picked: Sequence[Row], seconds: str = CLOCK) -> list[str]:
     """Medians; of what edits nothing, none."""
     if method in plots.REFERENCES:
-        return [tables.NONE] * len(COSTS)
+        return [tables.NONE] * len(cost_heads())
     size = figures.median(figures.numbers(picked, "patch_bytes") / tables.KILOBYTE)
     # One run's or a few runs' costs: an interval would say nothing.
-    seconds = figures.median(figures.numbers(picked, "seconds"))
-    plain = [tables.NONE if e is None else tables.number(e.value, 0) for e in (seconds, size)]
+    took = figures.median(figures.numbers(picked, seconds))
+    plain = [tables.NONE if e is None else tables.number(e.value, 0) for e in (took, size)]
     return [*plain, tables.verdicts(picked)]
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from PIL import Image
 
 from razor.bench import figures, goals, plots, portraits, side_by_side, tables
-from razor.bench.document import edges, section, verdict_of, versions
+from razor.bench.document import edges, section, taken_over, verdict_of, versions
 from razor.bench.figures import Estimate, Row, after, change
 from razor.bench.goals import Goal
 from razor.bench.plan import COMPARISON
+from razor.bench.side_by_side import PROCESSOR
 from razor.bench.talkers import SAMPLES
 from razor.bench.vlm import LLAVA, LLAVA_NEXT, MORE, TARGETS, TUNED_ON
 
@@ -62,7 +63,7 @@ def write(rows: Sequence[Mapping[str, Any]], out: Path, command: str) -> None:
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """The means over the four people on LLaVA 1.5, for a terminal."""
-    return side_by_side.methods(_compared(figures.tidy(rows)), LLAVA, METRICS)
+    return side_by_side.methods(_compared(figures.tidy(rows)), LLAVA, METRICS, PROCESSOR)
 
 
 def text(rows: Sequence[Row], command: str, drawn: Sequence[str] = ()) -> str:
@@ -129,7 +130,7 @@ def reach(rows: Sequence[Row]) -> list[Goal]:
             found.append(Goal(f"{word}: int4 moves {key} by", 2, True, estimate, absolute=True))
     every = [row for suite in MODELS for row in figures.chosen(rows, suite, "razor")]
     for words, key, scale, bound, unit in (
-        ("longest job", "seconds", 1.0, MOST_SECONDS, " s"),
+        ("longest job, processor", PROCESSOR, 1.0, MOST_SECONDS, " s"),
         ("most memory", "peak_memory_bytes", 1e9, MOST_BYTES / 1e9, " GB"),
     ):
         most = side_by_side.largest((figures.numbers(every, key) / scale).tolist())
@@ -150,10 +151,8 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         f"- {SAMPLES} drawings a request, forty more of the person to measure with. A third of the "
         "ways to ask is used in the test alone, and no test picture was fitted or selected on.",
         f"- Answers per person: {counts}. Seed 0, one run each.",
-        "- RAZOR's forget term draws from 128 augmented copies of the request's pictures, what "
-        "rivals learn from 32: that is how they were tuned and run.",
-        "- Seconds are without attacks, of one thread with another run beside it; those of "
-        "LLaVA-NeXT were taken beside some ten other busy processes, so they are no measure.",
+        "- Seconds are without attacks, of one thread. Those of the processor stay nearly the same "
+        "when others share the machine; those on the clock do not, and stand in the raw rows.",
         "- (a to b) is a 95 % interval: over the answers of a run (Wilson; changes Newcombe), for "
         f"means over people a bootstrap over people ({figures.RESAMPLES} resamples, seed "
         f"{figures.SEED}). † all people gave the same figure: over all answers instead.",
@@ -165,6 +164,7 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
             "- gold: one LLaVA 1.5 trained from nothing without any of the four; its figures leave "
             "the other three out."
         )
+    lines += taken_over(rows)
     failed = figures.failed(rows)
     if failed:
         names = ", ".join(
@@ -185,7 +185,7 @@ def _comparison(rows: Sequence[Row], suite: str, drawn: Sequence[str]) -> Iterat
         f"{MODELS[suite]}: means over the four people",
         "NR, NR sampled and wrong name: lower is better; all others: higher (docs/method.md).",
         f"![forgetting against keeping]({PARETO})" if suite == LLAVA and PARETO in drawn else "",
-        side_by_side.methods(compared, suite, METRICS),
+        side_by_side.methods(compared, suite, METRICS, PROCESSOR),
         verdict_of(duels) if duels else "",
         tables.dominance(duels) if duels else "",
     )
@@ -199,12 +199,14 @@ def _by_person(rows: Sequence[Row]) -> str:
         cells = [tables.cell(after(key)(row)) for key in METRICS[:3]]
         cells += [tables.cell(change(key)(row)) for key in kept]
         units = ", ".join(str(unit) for unit, *_ in row.get("edited") or ())
-        lines.append([str(row["target"]), *cells, *side_by_side.costs("razor", [row]), units])
+        lines.append(
+            [str(row["target"]), *cells, *side_by_side.costs("razor", [row], PROCESSOR), units]
+        )
     heads = [
         *(side_by_side.heading(key) for key in METRICS[:3]),
         *(f"{side_by_side.heading(key)}, change" for key in kept),
     ]
-    return tables.markdown(["person", *heads, *side_by_side.COSTS, "edited"], lines)
+    return tables.markdown(["person", *heads, *side_by_side.cost_heads(PROCESSOR), "edited"], lines)
 
 
 def _attacks(rows: Sequence[Row]) -> Iterator[str]:

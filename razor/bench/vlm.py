@@ -13,6 +13,7 @@ from api_schemas.shelf import GateThresholds
 from razor import pictures
 from razor.bench import plan, portraits, rows, talkers
 from razor.bench.editing import put, restored
+from razor.bench.landed import take_over
 from razor.bench.plan import COMPARISON, DEVELOPMENT, GROUPS, QUICK, Job
 from razor.bench.pool import Pool, Progress, write
 from razor.bench.rows import Row, head, of_report, quiet, tuned
@@ -41,6 +42,7 @@ class Bench:
     work: Path
     processes: int
     progress: Progress
+    earlier: Path | None = None  # raw rows of an earlier document, of which gold's are taken
 
     def quick(self) -> list[Row]:
         """The four people, every method with its first setting, on LLaVA 1.5, no attacks."""
@@ -56,13 +58,16 @@ class Bench:
         for row in found:
             row["setting"] = row["params"]
             row["chosen"] = row["params"] == plan.named(rivals[row["method"]])
-        if not gold_folder(self.work).exists():
+        golds = [Job(LLAVA, "gold", (name,), probes=ATTACKS) for name in TARGETS]
+        take_over(self.earlier, self._pool, golds)
+        needed = not all(self._pool.file(job).exists() for job in golds)
+        if needed and not gold_folder(self.work).exists():
             self._pool.each([partial(train_gold, self.work)], ["gold"])
         following = TARGETS if talkers.shipped(LLAVA_NEXT).is_dir() else ()
         jobs = [
             *attacked(LLAVA, TARGETS),
             *attacked(LLAVA_NEXT, following),
-            *(Job(LLAVA, "gold", (name,), probes=ATTACKS) for name in TARGETS),
+            *golds,
             *compared(TARGETS, rivals),
             *(Job(LLAVA, "razor", (name,), params=_razor(), probes=()) for name in MORE),
         ]

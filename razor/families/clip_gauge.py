@@ -55,20 +55,24 @@ class ClipGauge:
         self._base_risk, self._base_cross = self._risk(), self._cross()
         self._base_earlier = self._earlier()
 
-    def read(self, *, whole: bool = False) -> Reading:
+    def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
         """Measure the model as it stands now."""
         self._refresh()
-        target = self._seen["image target"]
-        margins = self._margins(target)
-        risk = self._risk() - self._base_risk
-        near = float(risk[self._near].mean()) if bool(self._near.any()) else 0.0
-        returned = max((self._earlier() - self._base_earlier).tolist(), default=0.0)
+        margins = self._margins(self._seen["image target"])
         return Reading(
             worst=float(margins.max()),
             stand_ins=self._margins(self._stand_ins()).sort().values.cpu(),
             accuracy=float((margins > 0).float().mean()),
-            harm=max(float(risk.mean()), near / 2, self._base_cross - self._cross(), returned, 0.0),
+            harm=self.harm() if harm else math.nan,
         )
+
+    def harm(self) -> float:
+        """The harm of the model as it stands now."""
+        self._refresh()
+        risk = self._risk() - self._base_risk
+        near = float(risk[self._near].mean()) if bool(self._near.any()) else 0.0
+        returned = max((self._earlier() - self._base_earlier).tolist(), default=0.0)
+        return max(float(risk.mean()), near / 2, self._base_cross - self._cross(), returned, 0.0)
 
     def _stand_ins(self) -> Tensor:  # (m, d), unit length
         retained = self._seen["image retain"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,17 +89,13 @@ class DiffusionGauge:
         self._earlier = [self._before(each, rng) for each in material.earlier]
         self._base_earlier = self._back()
 
-    def read(self, *, whole: bool = False) -> Reading:
+    def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
         """Measure the model as it stands now; pictures are painted once little is left.
 
         ``whole``: they are painted anyway, and no stand-in says other than the judge.
-        Harm h = d / (1 + d) of a drift d: about d while it is small, and never worse than 1, or
-        standing still would be better than any edit that forgets.
         """
         own = self._own.shares(self._family) - LEFT
         others = self._stand_ins.shares(self._family) - LEFT
-        back = self._back()
-        returned = max((n - b for n, b in zip(back, self._base_earlier, strict=True)), default=0.0)
         # One picture's share is a noisy figure, and a generator paints from the name.
         worst = max(float(own.mean()), float(others.median()))
         if worst > 0 and not whole:
@@ -107,13 +104,23 @@ class DiffusionGauge:
         else:
             accuracy = self._seen()
             worst = accuracy or min(worst, 0.0)
-        drift = max(self._drift(), 0.0)
         return Reading(
             worst=worst,
             stand_ins=torch.zeros(0) if whole else others.sort().values.cpu(),
             accuracy=accuracy,
-            harm=max(drift / (1 + drift), returned, 0.0),
+            harm=self.harm() if harm else math.nan,
         )
+
+    def harm(self) -> float:
+        """The harm of the model as it stands now.
+
+        Harm h = d / (1 + d) of a drift d: about d while it is small, and never worse than 1, or
+        standing still would be better than any edit that forgets.
+        """
+        back = self._back()
+        returned = max((n - b for n, b in zip(back, self._base_earlier, strict=True)), default=0.0)
+        drift = max(self._drift(), 0.0)
+        return max(drift / (1 + drift), returned, 0.0)
 
     def _seen(self) -> float:
         """The share of newly painted pictures that show the concept; as soon as some do, of those.

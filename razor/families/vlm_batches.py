@@ -56,11 +56,6 @@ class Spoken:
             self.shown.take(at), self.ids[at, : int((starts + lengths).max())], starts, lengths
         )
 
-    def mask(self) -> Tensor:  # (n, length)
-        """0 where there is padding."""
-        places = torch.arange(self.ids.shape[1], device=self.ids.device)
-        return (places[None] < (self.starts + self.lengths)[:, None]).long()
-
     def where(self) -> Tensor:  # (n, longest answer) bool
         """Which places of an answer hold a token."""
         places = torch.arange(int(self.lengths.max()), device=self.ids.device)

@@ -54,7 +54,7 @@ class VlmGauge:
             self._base_earlier = self._back()
 
     @torch.no_grad()
-    def read(self, *, whole: bool = False) -> Reading:
+    def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
         """Measure the model as it stands now; it is asked once little is left, or if ``whole``."""
         own = self._margins(self._own)
         others = self._margins(self._stand_ins).sort().values.cpu()
@@ -62,7 +62,17 @@ class VlmGauge:
         if worst <= 0 or whole:
             accuracy = self._said()
             worst = max(worst, accuracy or -math.inf)
-        return Reading(worst=worst, stand_ins=others, accuracy=accuracy, harm=self._harm())
+        found = self.harm() if harm else math.nan
+        return Reading(worst=worst, stand_ins=others, accuracy=accuracy, harm=found)
+
+    @torch.no_grad()
+    def harm(self) -> float:
+        """The harm of the model as it stands now."""
+        # An answer is left at one token: the rest of a long one says nothing of that.
+        left = (self._base - self._chances()).clamp_min(0).max(dim=1).values
+        found = [weight * float(left[rows].mean()) for rows, weight in self._groups if rows.any()]
+        back = [n - b for n, b in zip(self._back(), self._base_earlier, strict=True)]
+        return max([*found, *back, 0.0])
 
     def _said(self) -> float:
         """The share of the pictures at hand whose answers still hold the name."""
@@ -90,13 +100,6 @@ class VlmGauge:
             chances = self._family.likelihood(part).exp().cpu()
             parts.append(F.pad(chances, (0, longest - chances.shape[1]), value=1.0))
         return torch.cat(parts)
-
-    def _harm(self) -> float:
-        # An answer is left at one token: the rest of a long one says nothing of that.
-        left = (self._base - self._chances()).clamp_min(0).max(dim=1).values
-        found = [weight * float(left[rows].mean()) for rows, weight in self._groups if rows.any()]
-        back = [n - b for n, b in zip(self._back(), self._base_earlier, strict=True)]
-        return max([*found, *back, 0.0])
 
     def _before(self, earlier: Earlier) -> tuple[Shown, list[str], tuple[str, ...]]:
         shown = self._family.show(earlier.pictures.select)

@@ -6,8 +6,9 @@ reached, which state is kept) is our choice, marked as such here and in the para
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -141,7 +142,7 @@ class _Run:
         self.gains.clear()
         self.moments.clear()
         self.updates = 0
-        reading = best = self.gauge.read()
+        reading = best = self._read()
         kept = self._copy(names)
         repairs = stalled = 0
         calm = 1.0
@@ -156,7 +157,7 @@ class _Run:
             with torch.no_grad():
                 for unit in self._worthwhile(chosen):
                     self._move(unit, directions, self.lengths[unit.name] * calm * SHORTER**repairs)
-            reading = self.gauge.read()
+            reading = self._read()
             stalled += 1
             if self._rank(reading) < self._rank(best):
                 best, kept, stalled = reading, self._copy(names), 0
@@ -181,12 +182,23 @@ class _Run:
         concept: the gate refuses both, and says of the first what it harmed.
         """
         left = max(0.0, reading.remains(self.params.forget_risk))
-        return (left, max(0.0, reading.harm - self.params.retain_tolerance))
+        if left:
+            return (left, 0.0)
+        return (0.0, max(0.0, reading.harm - self.params.retain_tolerance))
+
+    def _read(self) -> Reading:
+        """The model as it stands; its harm only once the concept is gone, for nothing asks before.
+
+        Reading the harm costs most: retained pictures and questions are many.
+        """
+        reading = self.gauge.read(harm=False)
+        return replace(reading, harm=self.gauge.harm()) if self.forgotten(reading) else reading
 
     def _report(self, number: int, step: int, reading: Reading) -> None:
         total = self.params.steps * (self.params.rounds + 1)
         share = (number * self.params.steps + step) / total
-        self.work.tick("edit", share, {"accuracy": reading.accuracy, "harm": reading.harm})
+        harm = {} if math.isnan(reading.harm) else {"harm": reading.harm}
+        self.work.tick("edit", share, {"accuracy": reading.accuracy, **harm})
 
     def _measure_steps(
         self, chosen: Sequence[Unit], directions: Mapping[str, Tensor], now: Reading
@@ -202,16 +214,14 @@ class _Run:
                 continue
             before = self._copy(parameters_of([unit]))
 
-            def read_at(
-                step: float, unit: Unit = unit, before: Mapping[str, Tensor] = before
-            ) -> Reading:
+            def put(step: float, unit: Unit = unit, before: Mapping[str, Tensor] = before) -> None:
                 self._put(before)
                 with torch.no_grad():
                     self._move(unit, directions, step)
-                return self.gauge.read()
 
             found = largest_stable_step(
-                read_at,
+                put,
+                self.gauge,
                 Found(0.0, now),
                 p.max_step_ratio,
                 p.retain_tolerance,

@@ -159,7 +159,7 @@ def test_only_what_times_nothing_is_taken_from_an_earlier_document(tmp_path: Pat
     document.write_text(json.dumps(rows))
     bench = Bench(tmp_path, 1, quiet, earlier=document)
     changed = replace(setting, params=Slug(layers=6))
-    bench._take_over([gold, setting, edit, changed])
+    landed.take_over(document, bench._pool, [gold, setting, edit, changed])
     assert [bench._pool.file(job).exists() for job in (gold, setting, edit, changed)] == [
         True,
         True,

@@ -37,7 +37,8 @@ def row(method: str, target: str, suite: str = LLAVA, **after: float) -> dict[st
         },
         "edited": [["image.layer3.up", 0.5]],
         "patch_bytes": 50_000,
-        "seconds": 50.0,
+        "seconds": 500.0,  # on a crowded machine
+        "processor_seconds": 50.0,
         "peak_memory_bytes": 2e9,
         "verdict": "pass",
         "said": [
@@ -148,7 +149,7 @@ def test_a_goal_is_missed_when_its_figure_is(figure: str, changed: dict[str, flo
 
 def test_goals_on_costs_and_rounding_are_missed_when_they_are() -> None:
     for figure, wrong in (
-        ("longest job", {"seconds": 130.0}),
+        ("longest job, processor", {"processor_seconds": 130.0}),
         ("most memory", {"peak_memory_bytes": 4e9}),
     ):
         assert goal(rows(), figure).reached == "yes"

@@ -436,11 +436,14 @@ def test_slug_with_regret_or_more_layers_is_never_worse_on_select(bench: Bench) 
 def test_slug_that_finds_nothing_better_changes_nothing(bench: Bench) -> None:
     class Worse:
         def __init__(self) -> None:
-            self.harm = 0.0
+            self.harmed = 0.0
 
-        def read(self, *, whole: bool = False) -> Reading:
-            self.harm += 1
-            return read(1.0, self.harm)
+        def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
+            self.harmed += 1
+            return read(1.0, self.harmed)
+
+        def harm(self) -> float:
+            return self.harmed
 
     before = bench.weights()
     bench.edit(methods.Slug(search_evaluations=3, layers=2), gauge=Worse())

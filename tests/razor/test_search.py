@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -20,11 +23,38 @@ def reading(margin: float, harm: float) -> Reading:
 START = Found(0.0, reading(5.0, 0.0))
 
 
-def search(forgets_at: float, harms_at: float, evaluations: int = 12) -> Found:
-    def read_at(step: float) -> Reading:
-        return reading(5.0 * (1 - step / forgets_at), 0.0 if step < harms_at else 1.0)
+class Line:
+    """A model that one number moves, and the gauge that reads it."""
 
-    return largest_stable_step(read_at, START, 1.0, TOLERANCE, evaluations, 0.0)
+    def __init__(self, answer: Callable[[float], tuple[float, float]]) -> None:
+        self.answer, self.margins = answer, 0
+
+    def put(self, step: float) -> None:
+        self.margin, self.harmed = self.answer(step)
+
+    def harm(self) -> float:
+        return self.harmed
+
+    def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
+        assert not harm
+        self.margins += 1
+        return reading(self.margin, math.nan)
+
+
+def searched(line: Line, evaluations: int) -> Found:
+    return largest_stable_step(line.put, line, START, 1.0, TOLERANCE, evaluations, 0.0)
+
+
+def search(forgets_at: float, harms_at: float, evaluations: int = 12) -> Found:
+    line = Line(lambda step: (5.0 * (1 - step / forgets_at), 0.0 if step < harms_at else 1.0))
+    return searched(line, evaluations)
+
+
+def test_what_a_step_that_harms_has_forgotten_is_not_read() -> None:
+    harmful, harmless = Line(lambda _: (1.0, 1.0)), Line(lambda _: (1.0, 0.0))
+    assert searched(harmful, 4) == START
+    searched(harmless, 4)
+    assert (harmful.margins, harmless.margins > 0) == (0, True)
 
 
 @given(st.floats(0.01, 2.0), st.floats(0.01, 2.0))
@@ -50,9 +80,7 @@ def test_the_largest_stable_step_is_found_where_none_forgets(harms_at: float) ->
 @given(st.lists(st.tuples(st.floats(-5, 20), st.floats(0, 1)), min_size=12, max_size=12))
 def test_the_result_is_never_worse_than_standing_still(answers: list[tuple[float, float]]) -> None:
     left = iter(answers)
-    found = largest_stable_step(
-        lambda _: reading(*next(left)), START, 1.0, TOLERANCE, len(answers), 0.0
-    )
+    found = searched(Line(lambda _: next(left)), len(answers))
     assert found.reading.worst <= START.reading.worst
     assert found.reading.harm <= TOLERANCE
 
