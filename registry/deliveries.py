@@ -6,12 +6,12 @@ twice (a sender that dies after sending is not believed), and it is not lost: at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas.events import EventType, JobEvent
@@ -91,23 +91,31 @@ def test(session: Session, webhook_id: str, *, tenant: str, now: datetime) -> De
 
 
 def claim(
-    session: Session, *, limit: int, each: int, lease_seconds: float, now: datetime
+    session: Session,
+    *,
+    endpoints: int,
+    each: int,
+    lease_seconds: float,
+    now: datetime,
+    besides: Collection[str] = (),
 ) -> list[Claimed]:
-    """Messages that are due and nobody else holds: ``limit`` at most, ``each`` per endpoint.
+    """Messages that are due and nobody else holds: of so many endpoints, ``each`` of one.
 
     They are the caller's for ``lease_seconds``; then, unless settled, anybody's. The endpoints
-    whose messages wait longest come first.
+    whose messages wait longest come first, and the messages of one stand together, in the order in
+    which they became due. ``besides`` these endpoints.
     """
     due = (
         DeliveryRow.status == DeliveryStatus.PENDING,
         DeliveryRow.next_attempt_at <= now,
     )
+    others = (DeliveryRow.webhook_id.not_in(besides),) if besides else ()
     waiting = session.scalars(
         select(DeliveryRow.webhook_id)
-        .where(*due)
+        .where(*due, *others)
         .group_by(DeliveryRow.webhook_id)
         .order_by(func.min(DeliveryRow.next_attempt_at))
-        .limit(limit)
+        .limit(endpoints)
     ).all()
     taken: list[Claimed] = []
     for webhook_id in waiting:
@@ -116,7 +124,7 @@ def claim(
             .join(WebhookRow, WebhookRow.id == DeliveryRow.webhook_id)
             .where(*due, DeliveryRow.webhook_id == webhook_id, WebhookRow.disabled_reason.is_(None))
             .order_by(DeliveryRow.next_attempt_at, DeliveryRow.created_at, DeliveryRow.id)
-            .limit(min(each, limit - len(taken)))
+            .limit(each)
             .with_for_update(of=DeliveryRow, skip_locked=True)
             .execution_options(populate_existing=True)
         ).all()
@@ -125,8 +133,6 @@ def claim(
             row.next_attempt_at = now + timedelta(seconds=lease_seconds)
         session.flush()
         taken += _claimed(session, webhook_id, rows, now)
-        if len(taken) >= limit:
-            break
     return taken
 
 
@@ -233,6 +239,31 @@ def replay(
     view = get(session, webhook_id, delivery_id, tenant)
     webhooks.note(session, webhook_id, tenant, principal, "webhook.replayed", now)
     return view
+
+
+def prune(session: Session, *, before: datetime, limit: int) -> int:
+    """How many messages are gone, with their attempts: ``limit`` at most, made ``before`` then.
+
+    Only such as are done, one way or the other, and were not tried since (by a replay).
+    """
+    tried_since = select(AttemptRow.delivery_id).where(AttemptRow.at >= before)
+    old = (
+        select(DeliveryRow.id)
+        .where(
+            DeliveryRow.status != DeliveryStatus.PENDING,
+            DeliveryRow.created_at < before,
+            DeliveryRow.id.not_in(tried_since),
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    gone = session.scalars(old).all()
+    session.execute(
+        delete(DeliveryRow)
+        .where(DeliveryRow.id.in_(gone))
+        .execution_options(synchronize_session=False)
+    )
+    return len(gone)
 
 
 def get(session: Session, webhook_id: str, delivery_id: str, tenant: str) -> DeliveryView:

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     sweep_seconds: PositiveFloat = 600.0
     # Where models may lie that are registered over HTTP; unset, none are.
     models_folder: Annotated[Path, AfterValidator(_absolute)] | None = None
+    #: A caller waits while the weights are hashed: half a minute for so many from a usual disk.
+    max_model_bytes: PositiveInt = 16 * 1024 * MEBIBYTE
 
     host: str = "127.0.0.1"
     port: int = Field(default=8731, ge=0, le=65535)
@@ -85,6 +87,8 @@ class Settings(BaseSettings):
     #: How soon the keys are fetched again for a token that names an unknown one.
     oidc_refresh_seconds: PositiveFloat = 300.0
     webhook_seconds: PositiveFloat = 0.5
+    #: How long a message that is delivered or dead stays in the delivery log.
+    webhook_log_days: int = Field(default=30, ge=1, le=3650)
     #: For tests and one machine: http to the loopback and https to private addresses are called.
     webhook_allow_private: bool = False
     #: What seals the webhooks' secrets in the database; a file in the data folder unless set.

@@ -6,16 +6,17 @@ be delivered twice, and a second delivery is harmless.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from registry import jobs, leftovers, outbox, personal, sealing
+from registry import deliveries, jobs, leftovers, outbox, personal, sealing
 from registry.errors import BlobMissing
 from service import logs
-from service.delivery import deliver
+from service.delivery import Courier
 from service.metrics import REAPED
 from service.opendsr import callbacks
 from service.parts import Parts, now
@@ -109,6 +110,16 @@ def sweep(parts: Parts) -> None:
     leftovers.remove(parts.settings.work_folder, before)
 
 
+def prune(parts: Parts) -> None:
+    """The log of webhooks does not grow for good: what was settled long ago is gone."""
+    before = now() - timedelta(days=parts.settings.webhook_log_days)
+    while not parts.stopping.is_set():
+        with parts.database.transaction() as session:
+            count = deliveries.prune(session, before=before, limit=BATCH)
+        if count < BATCH:
+            return
+
+
 def _is_picture(parts: Parts, digest: str) -> bool:
     """Whether the blob is a sealed picture: other blobs, such as patches, are others' to delete."""
     try:
@@ -189,14 +200,17 @@ class Background:
             relay: settings.relay_seconds,
             reap: settings.recovery_seconds,
             reconcile: settings.recovery_seconds,
-            deliver: settings.webhook_seconds,
             forget: settings.recovery_seconds,
             sweep: settings.sweep_seconds,
+            prune: settings.sweep_seconds,
             callbacks.tell: settings.opendsr_seconds,
         }
+        self._courier = Courier(parts)
         self._loops = [
-            _loop(parts, action, interval_seconds) for action, interval_seconds in intervals.items()
+            _loop(parts, action.__name__, functools.partial(action, parts), interval_seconds)
+            for action, interval_seconds in intervals.items()
         ]
+        self._loops.append(_loop(parts, "deliver", self._courier.deliver, settings.webhook_seconds))
 
     def start(self) -> None:
         """Every loop runs."""
@@ -209,9 +223,9 @@ class Background:
             loop.stop()
         for loop in self._loops:
             loop.join(STOP_SECONDS)
+        self._courier.close(STOP_SECONDS)
 
 
-def _loop(parts: Parts, action: Callable[[Parts], None], interval_seconds: float) -> Loop:
-    name = action.__name__
+def _loop(parts: Parts, name: str, action: Callable[[], None], interval_seconds: float) -> Loop:
     failed = parts.measures.background_failures.labels(name)
-    return Loop(name, lambda: action(parts), interval_seconds, failed.inc)
+    return Loop(name, action, interval_seconds, failed.inc)

@@ -5,13 +5,14 @@ Several fronts may do so at once: a message is one sender's until its claim runs
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
-from typing import Any, Final
+from itertools import groupby
+from types import TracebackType
+from typing import Any, Final, Self
 
 from api_schemas.webhooks import PING, DeliveryFailure, DeliveryStatus
 from registry import deliveries
@@ -22,46 +23,106 @@ from service.sealing import UnreadableSecret
 
 logger = logging.getLogger("razor.webhooks")
 
-#: Taken at once, and how many of them for one endpoint: one that hangs delays the others, but
-#: cannot starve them.
-BATCH: Final = 16
+#: Endpoints that are sent to side by side: one that hangs holds one of these, and nobody else up.
+THREADS: Final = 16
+#: Messages of one endpoint in a turn, sent one after the other; then it is another's turn.
 EACH: Final = 4
-THREADS: Final = 8
-#: Twice as long as a round whose every server and every name server hangs.
+#: Twice as long as a turn whose every message, and every name server, hangs.
 CLAIM_SECONDS: Final = 120.0
+#: What takes long to come about, and would again for the next message of the endpoint.
+_SLOW: Final = (DeliveryFailure.TIMED_OUT, DeliveryFailure.NAME_UNRESOLVED)
 
 
-def deliver(parts: Parts, clock: Callable[[], datetime] = now) -> None:
-    """Every message that is due has been tried, or is somebody else's, or stays for the next round.
+class Courier:
+    """Sends from threads of its own, one endpoint each; a context manager that waits for them.
 
-    Sent outside of any transaction. A sender that dies before it has noted the result leaves a
-    message that is sent again when its claim runs out: at least once.
+    An endpoint is one thread's at a time, so its messages leave in the order in which they became
+    due, and a receiver that hangs keeps nothing from the others.
     """
-    with parts.database.transaction() as session:
-        claimed = deliveries.claim(
-            session, limit=BATCH, each=EACH, lease_seconds=CLAIM_SECONDS, now=clock()
-        )
-    if not claimed:
-        return
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="razor-send") as pool:
-        # list: an error in one of the threads is raised here, after all of them have ended.
-        list(pool.map(functools.partial(_deliver, parts, clock), claimed))
 
+    def __init__(self, parts: Parts, clock: Callable[[], datetime] = now) -> None:
+        self._parts = parts
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="razor-send")
+        #: Turns under way, by endpoint; only the caller's thread touches it.
+        self._turns: dict[str, Future[None]] = {}
 
-def _deliver(parts: Parts, clock: Callable[[], datetime], message: Claimed) -> None:
-    if parts.stopping.is_set():
-        with parts.database.transaction() as session:
-            deliveries.give_back(session, message.id, message.token, clock())
-        return
-    result = _send(parts, message, clock())
-    with parts.database.transaction() as session:
-        status = deliveries.settle(session, message.id, message.token, result, now=clock())
-    if status is None:
-        return
-    outcome = metrics.FAILED if status is DeliveryStatus.PENDING else status.value
-    parts.measures.webhook_deliveries.labels(outcome).inc()
-    if status is DeliveryStatus.DEAD:
-        logger.warning("webhook message is dead", extra={"code": _why(result)})
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def deliver(self) -> None:
+        """Every endpoint with a message that is due has a turn, as far as threads are free.
+
+        Waits for none of them. Raises what a turn that has ended since has raised.
+        """
+        ended = [webhook_id for webhook_id, turn in self._turns.items() if turn.done()]
+        turns = [self._turns.pop(webhook_id) for webhook_id in ended]
+        free = THREADS - len(self._turns)
+        if free and not self._parts.stopping.is_set():
+            self._begin(free)
+        for turn in turns:
+            turn.result()
+
+    def close(self, timeout_seconds: float | None = None) -> None:
+        """Every turn has ended, or the time is over; raises what one of them has raised.
+
+        While the front is stopping a turn ends with the attempt under way, and what it had not
+        sent yet is due again.
+        """
+        ended, _ = wait(self._turns.values(), timeout_seconds)
+        self._pool.shutdown(wait=False)
+        for turn in ended:
+            turn.result()
+
+    def _begin(self, free: int) -> None:
+        with self._parts.database.transaction() as session:
+            claimed = deliveries.claim(
+                session,
+                endpoints=free,
+                each=EACH,
+                besides=self._turns.keys(),
+                lease_seconds=CLAIM_SECONDS,
+                now=self._clock(),
+            )
+        for webhook_id, messages in groupby(claimed, lambda message: message.webhook_id):
+            self._turns[webhook_id] = self._pool.submit(self._turn, list(messages))
+
+    def _turn(self, messages: Sequence[Claimed]) -> None:
+        """One endpoint's messages in order, up to the first that waited for nothing."""
+        left = list(messages)
+        while left and not self._parts.stopping.is_set():
+            if not self._deliver(left.pop(0)):
+                break
+        self._give_back(left)
+
+    def _deliver(self, message: Claimed) -> bool:
+        """Sent, and what came is noted; False: the next one would only wait as long for nothing."""
+        result = _send(self._parts, message, self._clock())
+        with self._parts.database.transaction() as session:
+            status = deliveries.settle(
+                session, message.id, message.token, result, now=self._clock()
+            )
+        if status is not None:
+            outcome = metrics.FAILED if status is DeliveryStatus.PENDING else status.value
+            self._parts.measures.webhook_deliveries.labels(outcome).inc()
+        if status is DeliveryStatus.DEAD:
+            logger.warning("webhook message is dead", extra={"code": _why(result)})
+        return result.failure not in _SLOW
+
+    def _give_back(self, messages: Sequence[Claimed]) -> None:
+        if not messages:
+            return
+        with self._parts.database.transaction() as session:
+            for message in messages:
+                deliveries.give_back(session, message.id, message.token, self._clock())
 
 
 def _send(parts: Parts, message: Claimed, moment: datetime) -> Result:

@@ -17,6 +17,7 @@ from registry_examples import (
     shelve,
     succeed,
 )
+from sqlalchemy import func, select
 
 from api_schemas.events import EventType, JobEvent
 from api_schemas.jobs import JobError, JobStatus, Outcome
@@ -24,6 +25,7 @@ from api_schemas.webhooks import DeliveryFailure, DeliveryStatus
 from registry import deliveries, events, jobs, webhooks
 from registry.database import Database
 from registry.deliveries import Result
+from registry.tables import AttemptRow, JobEventRow
 from registry.transitions import ALLOWED
 
 
@@ -174,7 +176,7 @@ def add(session: object, kinds: list[EventType] | None = None, tenant: str = TEN
 
 def take(database: Database, seconds: float = 0, limit: int = 9) -> list[deliveries.Claimed]:
     with database.transaction() as session:
-        return deliveries.claim(session, limit=limit, each=9, lease_seconds=30, now=at(seconds))
+        return deliveries.claim(session, endpoints=limit, each=9, lease_seconds=30, now=at(seconds))
 
 
 def test_messages_go_to_the_tenants_enabled_endpoints_that_want_them(database: Database) -> None:
@@ -274,3 +276,43 @@ def test_secrets_overlap_and_end(database: Database) -> None:
     (message,) = take(database, day.total_seconds() + 60)
     assert [secret.sealed for secret in message.secrets] == ["sealed-5"]
     assert "sealed" not in repr(message.secrets)
+
+
+def test_only_messages_that_were_settled_long_ago_are_pruned(database: Database) -> None:
+    """Those that wait stay, and so does one that was tried again (by a replay) since."""
+    with database.transaction() as session:
+        webhook_id = add(session, [EventType.ACCEPTED])
+        for _ in range(4):
+            accept(session)
+    old, dead, replayed, waiting = take(database)
+    with database.transaction() as session:
+        for one, status in ((old, 200), (dead, 410), (replayed, 200)):
+            result = Result(status_code=status)
+            deliveries.settle(session, one.id, one.token, result, now=at(1))
+        # The 410 disabled it.
+        webhooks.change(
+            session,
+            webhook_id,
+            tenant=TENANT,
+            principal=PRINCIPAL,
+            enabled=True,
+            events=None,
+            set_events=False,
+            now=at(2),
+        )
+        deliveries.replay(
+            session, webhook_id, replayed.id, tenant=TENANT, principal=PRINCIPAL, now=at(100)
+        )
+    (again,) = (one for one in take(database, 100) if one.id == replayed.id)
+    with database.transaction() as session:
+        settled = Result(status_code=200)
+        deliveries.settle(session, again.id, again.token, settled, now=at(101))
+        assert deliveries.prune(session, before=START, limit=9) == 0
+        assert deliveries.prune(session, before=at(50), limit=1) == 1
+        assert deliveries.prune(session, before=at(50), limit=9) == 1
+        assert deliveries.prune(session, before=at(50), limit=9) == 0
+        left, _ = deliveries.page(session, webhook_id, tenant=TENANT, limit=9)
+        assert {one.id for one in left} == {replayed.id, waiting.id}
+        attempts = session.scalars(select(AttemptRow.delivery_id)).all()
+        assert set(attempts) == {replayed.id}
+        assert session.scalar(select(func.count()).select_from(JobEventRow)) == 4, "events stay"

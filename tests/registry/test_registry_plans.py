@@ -120,7 +120,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "quota": lambda s: quotas.wait_seconds(s, TENANT, now=at(1)),
     "forget": lambda s: personal.due(s, limit=10, now=at(100)),
     "events": lambda s: events.after(s, "job_" + "0" * 32, 3, tenant=TENANT, limit=9),
-    "deliver": lambda s: deliveries.claim(s, limit=9, each=3, lease_seconds=9, now=at(1)),
+    "deliver": lambda s: deliveries.claim(s, endpoints=9, each=3, lease_seconds=9, now=at(1)),
     "history": lambda s: audit.entries(s, object_id="job_" + "0" * 32),
 }
 

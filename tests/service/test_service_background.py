@@ -131,7 +131,7 @@ def test_the_lifespan_starts_and_stops_the_threads(tmp_path: Path) -> None:
 
     assert ours() == []
     with world(tmp_path):
-        loops = ("deliver", "forget", "reap", "reconcile", "relay", "sweep", "tell")
+        loops = ("deliver", "forget", "prune", "reap", "reconcile", "relay", "sweep", "tell")
         assert sorted(ours()) == [f"razor-{loop}" for loop in loops]
     assert ours() == []
 

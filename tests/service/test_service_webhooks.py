@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,12 @@ from sqlalchemy import text
 from standardwebhooks import WebhookVerificationError
 from webhook_world import Clock, Receiver, receiving
 
-from api_schemas.webhooks import DeliveryPage
+from api_schemas.webhooks import DeliveryFailure, DeliveryPage
 from registry import deliveries
 from registry.tables import AuditRow
 from service import webhooks as routes
-from service.delivery import CLAIM_SECONDS, deliver
-from service.parts import now
+from service.delivery import CLAIM_SECONDS, EACH, THREADS, Courier
+from service.parts import Parts, now
 from service.sealing import Sealer, UnreadableSecret
 
 #: The loops of the front sleep; the tests deliver by hand, by their own clock.
@@ -46,6 +48,12 @@ def add(http: TestClient, url: str, **changes: Any) -> tuple[str, str]:
     made = answer.json()
     assert answer.headers["location"] == f"/webhooks/{made['webhook']['id']}"
     return made["webhook"]["id"], made["secret"]
+
+
+def deliver(parts: Parts, clock: Callable[[], datetime] = now) -> None:
+    """One round, and all that came of it."""
+    with Courier(parts, clock) as courier:
+        courier.deliver()
 
 
 def log(http: TestClient, webhook_id: str) -> list[dict[str, Any]]:
@@ -218,7 +226,8 @@ def test_two_loops_at_once_deliver_once(front: World, http: TestClient, receiver
     threads = [threading.Thread(target=deliver, args=(front.parts,)) for _ in range(3)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(receiver.got) == 6)
+    # Two loops have a turn, of four and of two messages, and wait for the first answer.
+    eventually(lambda: len(receiver.got) == 2)
     receiver.hold.set()
     for thread in threads:
         thread.join()
@@ -234,7 +243,7 @@ def test_a_message_whose_sender_died_is_sent_again(
     clock = Clock()  # after the job: its message is due already
     with front.parts.database.transaction() as session:
         (dead,) = deliveries.claim(
-            session, limit=9, each=9, lease_seconds=CLAIM_SECONDS, now=clock()
+            session, endpoints=9, each=9, lease_seconds=CLAIM_SECONDS, now=clock()
         )
     deliver(front.parts, clock)
     assert receiver.got == []
@@ -263,22 +272,76 @@ def test_a_front_that_restarts_delivers_what_was_due(tmp_path: Path, receiver: R
     assert receiver.got[-1].verified(secret)["data"]["job_id"] == job_id
 
 
-def test_a_slow_endpoint_does_not_take_every_place(
-    front: World, http: TestClient, receiver: Receiver
+class Slow:
+    """In the place of the sender: one address hangs until it may answer, all others answer."""
+
+    def __init__(self, front: World, *hanging: str) -> None:
+        self.may_answer = threading.Event()
+        self.heard: dict[str, list[str]] = defaultdict(list)
+        self._hanging = hanging
+        object.__setattr__(front.parts, "sender", self)
+
+    def post(self, url: str, _: object, body: bytes) -> deliveries.Result:
+        self.heard[url].append(json.loads(body)["data"]["job_id"])
+        if url in self._hanging and not self.may_answer.wait(60):
+            return deliveries.Result(failure=DeliveryFailure.TIMED_OUT)
+        return deliveries.Result(status_code=200)
+
+
+def test_a_receiver_that_hangs_keeps_nothing_from_the_others(
+    front: World, http: TestClient
 ) -> None:
-    with receiving() as slow:
-        slow.hold = threading.Event()
-        add(http, slow.url)
-        for _ in range(10):
-            front.accept()
-        add(http, receiver.url)
+    """Round after round goes to the others, and all that time it has one message."""
+    slow, quick = (f"http://127.0.0.1:{port}/" for port in (1, 2))
+    sender = Slow(front, slow)
+    with Courier(front.parts) as courier:
+        for url in (slow, quick):
+            add(http, url)
+        made = []
+        for count in range(1, EACH + 2):
+            made.append(front.accept())
+            courier.deliver()
+            eventually(lambda count=count: len(sender.heard[quick]) == count)
+            eventually(lambda: sum(not turn.done() for turn in courier._turns.values()) == 1)
+        assert (sender.heard[slow], sender.heard[quick]) == (made[:1], made)
+        sender.may_answer.set()
+        eventually(lambda: courier.deliver() or len(sender.heard[slow]) == len(made))
+    assert sender.heard[slow] == made, "each once, and in order"
+
+
+def test_no_more_endpoints_are_sent_to_at_once_than_there_are_threads(
+    front: World, http: TestClient
+) -> None:
+    hanging = [f"http://127.0.0.1:{port}/" for port in range(1, THREADS + 3)]
+    sender = Slow(front, *hanging)
+    with Courier(front.parts) as courier:
+        for url in hanging:
+            add(http, url)
         front.accept()
-        round_ = threading.Thread(target=deliver, args=(front.parts,))
-        round_.start()
-        eventually(lambda: len(receiver.got) == 1)
-        assert 0 < len(slow.got) <= 4
-        slow.hold.set()
-        round_.join()
+        for _ in range(3):
+            courier.deliver()
+        eventually(lambda: len(sender.heard) == THREADS)
+        sender.may_answer.set()
+        eventually(lambda: courier.deliver() or len(sender.heard) == len(hanging))
+    assert {len(heard) for heard in sender.heard.values()} == {1}
+
+
+def test_after_silence_the_rest_of_a_turn_waits_for_the_next(
+    front: World, http: TestClient
+) -> None:
+    """One that hangs costs a thread one wait a turn, not one for each of its messages."""
+    url = "http://127.0.0.1:1/"
+    webhook_id, _ = add(http, url)
+    made = [front.accept() for _ in range(3)]
+    silent = Slow(front)
+    silent.post = lambda *_: deliveries.Result(failure=DeliveryFailure.TIMED_OUT)  # type: ignore[method-assign]
+    clock = Clock()
+    deliver(front.parts, clock)
+    tried = [len(one["attempts"]) for one in reversed(log(http, webhook_id))]
+    assert tried == [1, 0, 0]
+    again = Slow(front)
+    deliver(front.parts, clock)  # at the same moment: they were given back
+    assert again.heard[url] == made[1:]
 
 
 def test_a_stopping_front_gives_back_what_it_took(
