@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, String, case, delete, insert, select, type_coerce, update
+from sqlalchemy import (
+    ColumnElement,
+    String,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from api_schemas.deadlines import statutory_deadline
@@ -47,6 +57,11 @@ STANDING: Final[ColumnElement[str]] = case(
     (JobRow.token > 0, Standing.IN_PROGRESS.value),
     else_=Standing.PENDING.value,
 )
+
+#: An address was told something else than what is the case.
+_NEWS: Final[ColumnElement[bool]] = (
+    type_coerce(CallbackRow.told_standing, String) != STANDING
+) | CallbackRow.told_due_at.is_distinct_from(JobRow.due_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +182,18 @@ def cancel(
     return get(session, tenant, subject_request_id)
 
 
+def waiting(session: Session) -> int:
+    """How many addresses have yet to be told what is the case now."""
+    query = (
+        select(func.count())
+        .select_from(CallbackRow)
+        .join(SubjectRequestRow, _of_request())
+        .join(JobRow, JobRow.id == SubjectRequestRow.job_id)
+        .where(_NEWS)
+    )
+    return session.scalar(query) or 0
+
+
 def claim_notices(session: Session, *, limit: int, now: datetime) -> list[Notice]:
     """Who has to be told what now, the longest waiting first; each is the caller's for a while.
 
@@ -175,11 +202,7 @@ def claim_notices(session: Session, *, limit: int, now: datetime) -> list[Notice
     query = (
         _cases(CallbackRow)
         .join(CallbackRow, _of_request())
-        .where(
-            CallbackRow.next_attempt_at <= now,
-            (type_coerce(CallbackRow.told_standing, String) != STANDING)
-            | CallbackRow.told_due_at.is_distinct_from(JobRow.due_at),
-        )
+        .where(CallbackRow.next_attempt_at <= now, _NEWS)
         .order_by(CallbackRow.next_attempt_at, CallbackRow.id)
         .limit(limit)
         .with_for_update(of=CallbackRow, skip_locked=True)

@@ -16,9 +16,9 @@ from starlette.responses import Response
 
 from registry import installation
 from registry import jobs as registry_jobs
+from registry import opendsr as subject_requests
 from registry.blobs import LocalBlobs
 from registry.database import Database
-from registry.jobs import Counts
 from registry.settings import Settings
 from service import (
     artifacts,
@@ -91,16 +91,19 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     """
     database = Database(settings.database, installation.load(settings.key_path))
 
-    def count() -> Counts:
+    def read() -> metrics.Reading:
         with database.transaction() as session:
-            return registry_jobs.counts(session, now=now())
+            return metrics.Reading(
+                jobs=registry_jobs.counts(session, now=now()),
+                callbacks_waiting=subject_requests.waiting(session),
+            )
 
     parts = Parts(
         settings=settings,
         database=database,
         blobs=LocalBlobs(settings.blob_folder),
         broker=broker or CeleryBroker(settings),
-        measures=Measures(count, settings.lease_seconds),
+        measures=Measures(read, settings.lease_seconds),
         guard=Guard(settings, database),
         sealer=Sealer(settings.webhook_key),
         sender=Sender(allow_private=settings.webhook_allow_private),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -47,24 +48,33 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 DELIVERED, FAILED, DEAD = "delivered", "failed", "dead"
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the database has at one moment."""
+
+    jobs: Counts
+    callbacks_waiting: int
+
+
 class RegistryFigures(Collector):
     """Jobs, leases and messages as the database has them at the moment of the scrape.
 
     ``razor_registry_up`` is 0, and the other figures are absent, while it does not answer.
     """
 
-    def __init__(self, count: Callable[[], Counts], lease_seconds: float) -> None:
-        self._count = count
+    def __init__(self, read: Callable[[], Reading], lease_seconds: float) -> None:
+        self._read = read
         self._lease_seconds = lease_seconds
 
     def collect(self) -> Iterator[Metric]:
         """One reading."""
         try:
-            counts = self._count()
+            reading = self._read()
         except Exception as exc:  # A scrape must answer while the database is down.
             logger.warning("no figures from the registry", extra={"error": logs.describe(exc)})
             yield _gauge("razor_registry_up", "Whether the database answered.", 0)
             return
+        counts = reading.jobs
         yield _gauge("razor_registry_up", "Whether the database answered.", 1)
         yield _labelled("razor_jobs", "Jobs by status.", "status", JobStatus, counts.by_status)
         yield _labelled(
@@ -85,6 +95,11 @@ class RegistryFigures(Collector):
         )
         yield _gauge(
             "razor_outbox_unsent", "Wake-ups that wait for the broker.", counts.unsent_messages
+        )
+        yield _gauge(
+            "razor_opendsr_callbacks_waiting",
+            "Addresses that have yet to be told what became of an OpenDSR request.",
+            reading.callbacks_waiting,
         )
         if counts.least_deadline_seconds is not None:
             yield _gauge(
@@ -126,11 +141,11 @@ def _labelled(
 class Measures:
     """The figures of one front, in a registry of its own: two fronts in a process do not clash."""
 
-    def __init__(self, count: Callable[[], Counts], lease_seconds: float) -> None:
+    def __init__(self, read: Callable[[], Reading], lease_seconds: float) -> None:
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        self._registry.register(RegistryFigures(count, lease_seconds))
+        self._registry.register(RegistryFigures(read, lease_seconds))
         Info("razor_build", "What runs here.", registry=self._registry).info(
             {"version": version(), "patch_format": str(FORMAT_VERSION)}
         )
@@ -175,8 +190,15 @@ class Measures:
             ["outcome"],
             registry=self._registry,
         )
+        self.callbacks = Counter(
+            "razor_opendsr_callbacks",
+            "Attempts to tell an address of an OpenDSR request, by what came of them.",
+            ["outcome"],
+            registry=self._registry,
+        )
         for outcome in (DELIVERED, FAILED, DEAD):
             self.webhook_deliveries.labels(outcome)
+            self.callbacks.labels(outcome)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request. ``route`` is a template, never a path."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from registry import opendsr
 from registry.opendsr import Notice
+from service import metrics
 from service.opendsr import messages
 from service.opendsr.messages import JSON, Processor
 from service.parts import Parts, now
@@ -47,11 +48,16 @@ def _tell(parts: Parts, notice: Notice) -> None:
     processor = Processor(parts.settings.opendsr_domain, parts.signer)
     headers = {"content-type": JSON, **processor.headers(body, names)}
     came = parts.sender.post(notice.url, headers, body)
+    again = False
     with parts.database.transaction() as session:
         if came.is_success:
             opendsr.told(session, notice, now())
-            return
-        again = opendsr.not_told(session, notice, now())
+        else:
+            again = opendsr.not_told(session, notice, now())
+    outcome = metrics.DELIVERED if came.is_success else metrics.FAILED if again else metrics.DEAD
+    parts.measures.callbacks.labels(outcome).inc()
+    if came.is_success:
+        return
     if not again or not notice.attempts:
         code = came.failure.value if came.failure is not None else came.status_code
         logger.warning(

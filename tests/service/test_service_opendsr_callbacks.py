@@ -39,6 +39,7 @@ from service import logs
 from service.opendsr import callbacks
 from service.parts import now
 
+FIGURES = "razor_opendsr_callbacks"
 OTHER = "https://other.example/called?token=0"
 
 
@@ -236,6 +237,42 @@ def test_one_address_that_fails_keeps_nothing_from_another(
     tell(front)
     assert (got.told(), len(got.told("/called?token=0"))) == (["completed"], 2)
     assert open_callbacks(front) == 0
+
+
+def test_what_came_of_each_callback_and_who_waits_are_figures(
+    front: World, receiver: tuple[Receiver, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = receiver[0]
+    http = front.http
+    assert http is not None
+
+    def figures() -> dict[str, float]:
+        lines = [line.split() for line in http.get("/metrics").text.splitlines()]
+        return {line[0]: float(line[1]) for line in lines if line[0].startswith(FIGURES)}
+
+    before = figures()
+    assert before[f"{FIGURES}_waiting"] == 0
+    sent(http, status_callback_urls=[OTHER, CALLBACK])
+    assert figures() == before, "they were told by the answer itself"
+    job = front.claim()
+    assert figures()[f"{FIGURES}_waiting"] == 2
+    got.statuses = {"/called?token=0": 503}
+    tell(front)
+    assert figures()[f"{FIGURES}_waiting"] == 1
+    got.statuses.clear()
+    front.finish(job)
+    with monkeypatch.context() as patched:
+        patched.setattr(opendsr, "LAST_ATTEMPT", 1)
+        got.statuses = {"/called?token=0": 503}
+        tell(front)
+    after = figures()
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown == {
+        f"{FIGURES}_waiting": 0,
+        f'{FIGURES}_total{{outcome="delivered"}}': 2,
+        f'{FIGURES}_total{{outcome="failed"}}': 1,
+        f'{FIGURES}_total{{outcome="dead"}}': 1,
+    }
 
 
 def test_a_front_that_dies_between_post_and_note_tells_it_again(
