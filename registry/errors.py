@@ -5,6 +5,7 @@ RegistryError
 ├── JobFinished
 ├── JobUnfinished
 ├── JobSucceeded
+├── SubjectRequestCancelled
 ├── PicturesGone
 ├── NotAwaitingApproval
 ├── OwnRequest
@@ -92,6 +93,10 @@ class JobUnfinished(RegistryError):
 
 class JobSucceeded(RegistryError):
     """The job succeeded, so there is nothing to run again; post a new request instead."""
+
+
+class SubjectRequestCancelled(RegistryError):
+    """The platform that asked was told that its request is cancelled; it must send a new one."""
 
 
 class PicturesGone(RegistryError):

@@ -18,3 +18,7 @@ class Caller:
     def may(self, scope: Scope) -> bool:
         """Whether this caller holds the scope, or all of them."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def name(self) -> dict[str, str]:
+        """Whose it is and who did it, as everything in the registry takes it."""
+        return {"tenant": self.tenant, "principal": self.principal}

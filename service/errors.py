@@ -22,6 +22,7 @@ ServiceError
 │   ├── UnsupportedMethod
 │   ├── InvalidSamples
 │   ├── UnsafeModelPath
+│   ├── ModelTooLarge
 │   ├── UnfitRecord
 │   └── UnsupportedRequestType
 ├── EvaluationPending
@@ -155,6 +156,10 @@ class InvalidSamples(InvalidRequest):
 
 class UnsafeModelPath(InvalidRequest):
     """Every path must lead to a folder inside the models folder; correct those in errors."""
+
+
+class ModelTooLarge(InvalidRequest):
+    """So many bytes are not hashed within a request; have an operator use `razor models add`."""
 
 
 class UnfitRecord(InvalidRequest):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Body
 from starlette.responses import Response
@@ -23,11 +24,13 @@ from registry.errors import (
     OwnRequest,
     PersonalDataGone,
     PicturesGone,
+    SubjectRequestCancelled,
 )
+from registry.jobs.record import Job
 from service import answers, documentation, examples, views
-from service.access import Approver, Writer
+from service.access import Approver, Caller, Writer
 from service.parameters import JobId
-from service.parts import PartsOf, now
+from service.parts import Parts, PartsOf, now
 
 router = APIRouter(tags=["jobs"])
 
@@ -38,6 +41,11 @@ _Decline = Annotated[
     Decline | None, Body(openapi_examples={"declined": {"value": examples.BY_SCHEMA["Decline"]}})
 ]
 
+#: What approving and declining can answer.
+_DECISION: Final = documentation.problems_of(
+    JobNotFound, NotAwaitingApproval, OwnRequest, *documentation.BODY
+)
+
 
 @router.post(
     "/jobs/{job_id}/cancel",
@@ -47,11 +55,7 @@ _Decline = Annotated[
 )
 def cancel_job(parts: PartsOf, caller: Writer, job_id: JobId) -> Response:
     """Cancel a queued job at once, ask a running one to stop; sending it twice is harmless."""
-    with parts.database.transaction() as session:
-        job = jobs.cancel(
-            session, job_id, tenant=caller.tenant, principal=caller.principal, now=now()
-        )
-    return answers.json_answer(views.job_view(job))
+    return _decided(parts, caller, job_id, jobs.cancel)
 
 
 @router.post(
@@ -59,7 +63,12 @@ def cancel_job(parts: PartsOf, caller: Writer, job_id: JobId) -> Response:
     response_model=JobView,
     summary="Run a job again",
     responses=documentation.problems_of(
-        JobNotFound, JobSucceeded, JobUnfinished, PersonalDataGone, PicturesGone
+        JobNotFound,
+        JobSucceeded,
+        JobUnfinished,
+        PersonalDataGone,
+        PicturesGone,
+        SubjectRequestCancelled,
     ),
 )
 def retry_job(parts: PartsOf, caller: Writer, job_id: JobId) -> Response:
@@ -67,65 +76,35 @@ def retry_job(parts: PartsOf, caller: Writer, job_id: JobId) -> Response:
 
     The same method, seed and pictures: what the gate refused it refuses again, unless the model or
     its retain set changed since. It needs the names and pictures, which outlive a job's end only
-    where a retention time is set; without them post the request anew. Sending it twice is harmless
+    where a retention time is set; without them post the request anew. A canceled job of a privacy
+    platform is not run again: the platform was told that it is over. Sending it twice is harmless
     while the new run lasts.
     """
-    with parts.database.transaction() as session:
-        job = jobs.retry(
-            session,
-            job_id,
-            tenant=caller.tenant,
-            principal=caller.principal,
-            stored=parts.blobs.exists,
-            now=now(),
-        )
-    return answers.json_answer(views.job_view(job))
+    return _decided(parts, caller, job_id, jobs.retry, stored=parts.blobs.exists)
 
 
 @router.post(
     "/jobs/{job_id}/approve",
     response_model=JobView,
     summary="Let a job run",
-    responses=documentation.problems_of(
-        JobNotFound, NotAwaitingApproval, OwnRequest, *documentation.BODY
-    ),
+    responses=_DECISION,
 )
 def approve_job(
     parts: PartsOf, caller: Approver, job_id: JobId, body: _Approval = None
 ) -> Response:
     """Queue a job that awaits approval; never one of your own. Sending it twice is harmless."""
-    with parts.database.transaction() as session:
-        job = jobs.approve(
-            session,
-            job_id,
-            tenant=caller.tenant,
-            principal=caller.principal,
-            reason=None if body is None else body.reason,
-            now=now(),
-        )
-    return answers.json_answer(views.job_view(job))
+    return _decided(parts, caller, job_id, jobs.approve, reason=body and body.reason)
 
 
 @router.post(
     "/jobs/{job_id}/decline",
     response_model=JobView,
     summary="Keep a job from running",
-    responses=documentation.problems_of(
-        JobNotFound, NotAwaitingApproval, OwnRequest, *documentation.BODY
-    ),
+    responses=_DECISION,
 )
 def decline_job(parts: PartsOf, caller: Approver, job_id: JobId, body: _Decline = None) -> Response:
     """End a job that awaits approval as canceled, outcome ``declined``; never one of your own."""
-    with parts.database.transaction() as session:
-        job = jobs.decline(
-            session,
-            job_id,
-            tenant=caller.tenant,
-            principal=caller.principal,
-            reason=None if body is None else body.reason,
-            now=now(),
-        )
-    return answers.json_answer(views.job_view(job))
+    return _decided(parts, caller, job_id, jobs.decline, reason=body and body.reason)
 
 
 @router.post(
@@ -148,14 +127,13 @@ def extend_job(parts: PartsOf, caller: Writer, job_id: JobId, body: Extension) -
     The law's first deadline must not be over: whoever asked has to be told before, which is yours
     to do. The queue follows the new deadline.
     """
+    return _decided(parts, caller, job_id, jobs.extend, reason=body.reason, until=body.until)
+
+
+def _decided(
+    parts: Parts, caller: Caller, job_id: str, decide: Callable[..., Job], **more: object
+) -> Response:
+    """The job after this caller's decision, which is one transaction."""
     with parts.database.transaction() as session:
-        job = jobs.extend(
-            session,
-            job_id,
-            tenant=caller.tenant,
-            principal=caller.principal,
-            reason=body.reason,
-            until=body.until,
-            now=now(),
-        )
+        job = decide(session, job_id, **caller.name(), now=now(), **more)
     return answers.json_answer(views.job_view(job))

@@ -81,6 +81,7 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.UnfitRecord: Kind("unfit-record", 422, "Record does not fit its files"),
     errors.RegistrationOff: Kind("registration-off", 409, "Models are not registered over HTTP"),
     errors.UnsafeModelPath: Kind("unsafe-model-path", 422, "Path leads out of the models folder"),
+    errors.ModelTooLarge: Kind("model-too-large", 422, "Checkpoint is too large to register here"),
     errors.RangeNotSatisfiable: Kind("range-not-satisfiable", 416, "Range not satisfiable"),
     errors.ArtifactUnusable: Kind("artifact-unusable", 500, "Stored files do not fit together"),
     errors.StorageUnavailable: Kind(
@@ -91,6 +92,9 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     registry_errors.JobFinished: Kind("job-finished", 409, "Job is finished"),
     registry_errors.JobUnfinished: Kind("job-unfinished", 409, "Job is not finished"),
     registry_errors.JobSucceeded: Kind("job-succeeded", 409, "Job succeeded"),
+    registry_errors.SubjectRequestCancelled: Kind(
+        "subject-request-cancelled", 409, "Subject request was cancelled"
+    ),
     registry_errors.PersonalDataGone: Kind("personal-data-gone", 409, "Personal data is deleted"),
     registry_errors.PicturesGone: Kind("pictures-gone", 409, "Pictures are missing"),
     registry_errors.NotAwaitingApproval: Kind(

@@ -79,8 +79,7 @@ def add_webhook(parts: PartsOf, caller: Admin, wanted: WebhookInput) -> Response
     with parts.database.transaction() as session:
         view = webhooks.add(
             session,
-            tenant=caller.tenant,
-            principal=caller.principal,
+            **caller.name(),
             url=wanted.url,
             events=wanted.events,
             sealed=sealed,
@@ -134,8 +133,7 @@ def change_webhook(
         view = webhooks.change(
             session,
             webhook_id,
-            tenant=caller.tenant,
-            principal=caller.principal,
+            **caller.name(),
             enabled=wanted.enabled,
             events=wanted.events,
             set_events="events" in wanted.model_fields_set,
@@ -154,9 +152,7 @@ def change_webhook(
 def remove_webhook(parts: PartsOf, caller: Admin, webhook_id: WebhookId) -> Response:
     """The endpoint is gone, with its secrets, the messages that waited, and its delivery log."""
     with parts.database.transaction() as session:
-        webhooks.remove(
-            session, webhook_id, tenant=caller.tenant, principal=caller.principal, now=now()
-        )
+        webhooks.remove(session, webhook_id, **caller.name(), now=now())
     return Response(status_code=204)
 
 
@@ -175,8 +171,7 @@ def rotate_secret(parts: PartsOf, caller: Admin, webhook_id: WebhookId) -> Respo
         view = webhooks.rotate(
             session,
             webhook_id,
-            tenant=caller.tenant,
-            principal=caller.principal,
+            **caller.name(),
             sealed=sealed,
             overlap_until=moment + OVERLAP,
             now=moment,
@@ -237,8 +232,7 @@ def replay_delivery(
             session,
             webhook_id,
             delivery_id,
-            tenant=caller.tenant,
-            principal=caller.principal,
+            **caller.name(),
             now=now(),
         )
     return answers.json_answer(made, status=202)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus, Outcome
@@ -16,13 +17,14 @@ from registry.errors import (
     LeaseLost,
     PersonalDataGone,
     PicturesGone,
+    SubjectRequestCancelled,
 )
 from registry.jobs import record
 from registry.jobs.approval import UNDECIDED
 from registry.jobs.moves import AWAITING_PHASE, QUEUED_PHASE, move
 from registry.jobs.queue import wake_next
 from registry.jobs.record import Job
-from registry.tables import JobRow
+from registry.tables import JobRow, SubjectRequestRow
 from registry.transitions import CLAIMED
 
 #: Whether the blob of this digest is still there.
@@ -38,8 +40,10 @@ def retry(
     model's line or its retain set changed. Deadline and token stay. A candidate is kept under its
     patch id and belongs to the job no more; the report goes. A job that was never approved waits
     for approval. Idempotent until the new run ends: a job under way because of a retry is left as
-    it is. Raises ``JobNotFound``, ``JobSucceeded``, ``JobUnfinished``; ``PersonalDataGone`` once
-    nothing of whom it is about is kept; ``PicturesGone`` where files are lost.
+    it is. Raises ``JobNotFound``, ``JobSucceeded``, ``JobUnfinished``; ``SubjectRequestCancelled``
+    when a controller was told that it is cancelled, which nobody may undo behind its back;
+    ``PersonalDataGone`` once nothing of whom it is about is kept; ``PicturesGone`` where files are
+    lost.
     """
     row = record.lock(session, job_id, tenant)
     was = row.status
@@ -49,6 +53,8 @@ def retry(
         if row.retries and was is not JobStatus.CANCELING:
             return record.get(session, job_id)
         raise JobUnfinished(job_id)
+    if was is JobStatus.CANCELED and _is_subject_request(session, job_id):
+        raise SubjectRequestCancelled(job_id)
     if record.get(session, job_id).data_key is None:
         raise PersonalDataGone(job_id)
     if not pictures_stored([*row.samples, *row.probe_samples], stored):
@@ -69,6 +75,11 @@ def retry(
         now=now,
     )
     return record.get(session, job_id)
+
+
+def _is_subject_request(session: Session, job_id: str) -> bool:
+    query = select(SubjectRequestRow.job_id).where(SubjectRequestRow.job_id == job_id)
+    return session.scalar(query) is not None
 
 
 def pictures_stored(digests: Sequence[str], stored: Stored) -> bool:

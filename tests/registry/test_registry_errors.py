@@ -22,6 +22,7 @@ EXAMPLES = [
     errors.JobFinished("job_1", JobStatus.FAILED),
     errors.JobUnfinished("job_1"),
     errors.JobSucceeded("job_1"),
+    errors.SubjectRequestCancelled("job_1"),
     errors.PicturesGone("job_1"),
     errors.NotAwaitingApproval("job_1"),
     errors.OwnRequest("job_1"),

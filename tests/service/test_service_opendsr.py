@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -311,6 +312,29 @@ def test_a_pending_request_can_be_cancelled_once(front: World, http: TestClient)
     assert status_of(http, subject_request_id)["request_status"] == "cancelled"
     slug = "subject-request-not-pending"
     assert refused(http.delete(f"{REQUESTS}/{subject_request_id}"), 400, slug) == [slug]
+
+
+def test_what_the_platform_was_told_is_cancelled_is_not_run_behind_its_back(
+    tmp_path: Path,
+) -> None:
+    """Names and pictures are still there; only what the platform called off is refused."""
+    with world(tmp_path, opendsr_domain=DOMAIN, retention_days=30) as front:
+        http = front.http
+        assert http is not None
+        called_off = case_of(front, subject_request_id := sent(http)).job_id
+        assert http.delete(f"{REQUESTS}/{subject_request_id}").status_code == 202
+        answer = http.post(f"/jobs/{called_off}/retry")
+        assert (answer.status_code, answer.json()["type"]) == (
+            409,
+            "/problems/subject-request-cancelled",
+        )
+        assert front.job(called_off).status is JobStatus.CANCELED
+        failed = case_of(front, sent(http)).job_id
+        front.fail(front.claim())
+        assert http.post(f"/jobs/{failed}/retry").json()["status"] == "queued"
+        ours = front.accept(retention_days=30)
+        http.post(f"/jobs/{ours}/cancel")
+        assert http.post(f"/jobs/{ours}/retry").json()["status"] == "queued"
 
 
 @pytest.mark.parametrize("end", ["running", "canceling", "succeeded", "failed"])
