@@ -139,13 +139,16 @@ class PictureGrid(Output):
 
     Each column is one prompt and one seed. The first ``of_target`` columns ask for the target, the
     others for something retained. They show what was to be forgotten: keep them as you keep the
-    samples.
+    samples. The service does: it deletes them when it deletes the samples, and keeps the counts.
     """
 
     target: int
     of_target: int
     of_retained: int
-    png: str = Field(description="The grid as a PNG file, in base64.")
+    png: str | None = Field(
+        description="The grid as a PNG file, in base64; null once it is deleted, which is with the "
+        "samples: at the job's end, unless the tenant has a retention time."
+    )
 
 
 class Cost(Output):

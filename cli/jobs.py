@@ -80,7 +80,8 @@ def download(
 ) -> None:
     """Fetch a finished job's patch (manifest.json, patch.safetensors) and its report.json.
 
-    Of a picture generator also pictures-N.png: painted before the edit above, after it below.
+    Of a picture generator also pictures-N.png: painted before the edit above, after it below, for
+    as long as the tenant keeps a job's pictures (retention_days).
 
     Every digest is checked on arrival.
     """
@@ -91,7 +92,10 @@ def download(
         report = client.evaluation(job)
         (out / REPORT_NAME).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for grid in report.pictures:
-            (out / GRID_NAME.format(grid.target)).write_bytes(b64decode(grid.png))
+            if grid.png is None:
+                note("the pictures painted for the report are deleted, as the samples are")
+            else:
+                (out / GRID_NAME.format(grid.target)).write_bytes(b64decode(grid.png))
         say(f"{out}: {patch_id}, every digest checked")
         if weights:
             whole_folder = client.weights_are_a_folder(patch_id)

@@ -20,7 +20,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas.requests import UnlearnRequest
-from registry import audit
+from registry import audit, painted
 from registry.database import keys_of
 from registry.errors import KeysMissing, PersonalDataGone, SealBroken
 from registry.sealing import DataKey
@@ -172,6 +172,8 @@ def _forget(session: Session, row: JobRow, kept: PersonalRow) -> None:
     if kept.subjects is None:
         values["subjects"] = subjects_of(row.request.wanted(), row.tenant, keys_of(session))
     _set(session, row.id, values)
+    if kept.retention_days:
+        painted.delete(session, row.id)
     session.execute(
         update(JobRow)
         .where(JobRow.id == row.id)

@@ -32,7 +32,7 @@ def read_report_page(
     """The report for a person to read, print or file: one page that loads nothing.
 
     It says what was decided, on which figures, and what they do not prove. It never names the
-    target; pictures that a generator painted are part of it.
+    target; pictures that a generator painted are part of it as long as the tenant keeps pictures.
     """
     with parts.database.transaction() as session:
         job = jobs.get(session, job_id, caller.tenant)

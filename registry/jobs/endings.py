@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.reports import Report
-from registry import audit, events, models, patches
+from registry import audit, events, models, painted, patches, personal
 from registry.errors import JobNotFound, LeaseLost
 from registry.jobs import record
 from registry.jobs.moves import move
@@ -56,7 +56,7 @@ def finish(
         outcome=outcome,
         verdict=verdict,
         error=error,
-        report=report,
+        report=None if report is None else _storable(session, job_id, report),
         finished_at=now,
         fraction=1.0 if status is JobStatus.SUCCEEDED else row.fraction,
     )
@@ -93,6 +93,12 @@ def _left(
     published = status is JobStatus.SUCCEEDED
     version = models.next_number(session, model_id) if published else None
     return events.Left(patch_id=patch.id, model_version=version)
+
+
+def _storable(session: Session, job_id: str, report: Report) -> Report:
+    """Pictures of the target go when the job ends, as the request's own do, or are sealed."""
+    keeps = bool(report.pictures) and personal.retention_days(session, job_id) > 0
+    return painted.stored(report, record.get(session, job_id).data_key if keeps else None)
 
 
 def _lock_claimed(session: Session, job_id: str, token: int) -> JobRow:

@@ -12,7 +12,7 @@ from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.reasons import ExtensionReason
 from api_schemas.reports import Report, Verdict
 from api_schemas.requests import UnlearnRequest
-from registry import personal
+from registry import painted, personal
 from registry.errors import JobNotFound
 from registry.sealing import DataKey
 from registry.subjects import Subject
@@ -102,12 +102,17 @@ def get(session: Session, job_id: str, tenant: str | None = None) -> Job:
 
 
 def report(session: Session, job_id: str) -> Report | None:
-    """The report, None while there is none. Raises ``JobNotFound``."""
+    """The report, None while there is none; with pictures as long as they can be opened.
+
+    Raises ``JobNotFound``.
+    """
     found = session.execute(select(JobRow.report).where(JobRow.id == job_id)).first()
     if found is None:
         raise JobNotFound(job_id)
     (stored,) = found
-    return stored
+    if stored is None or not stored.pictures:
+        return stored
+    return painted.shown(stored, get(session, job_id).data_key)
 
 
 def lock(session: Session, job_id: str, tenant: str | None = None) -> JobRow:

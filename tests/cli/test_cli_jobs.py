@@ -24,6 +24,7 @@ from cli import console, figures
 from patches.verify import verify
 
 MANIFEST = (GOLDEN / "patch/manifest.json").read_bytes()
+EVALUATION = f"/jobs/{JOB}/evaluation"
 DATA = (GOLDEN / "patch/patch.safetensors").read_bytes()
 
 
@@ -156,6 +157,22 @@ def test_a_download_is_a_patch_that_verifies(run: Run, service: Service, tmp_pat
     assert json.loads((out / "report.json").read_text())["patch_bytes"] == 268
     assert all(check.passed for check in verify(out, GOLDEN / "base"))
     assert "note" not in found.err
+
+
+def test_painted_pictures_come_along_while_they_are_kept(
+    run: Run, service: Service, tmp_path: Path
+) -> None:
+    service.set("GET", f"/jobs/{JOB}", done())
+    service.serve_patch(MANIFEST, DATA)
+    grid = {"target": 0, "of_target": 4, "of_retained": 3}
+    service.set("GET", EVALUATION, report() | {"pictures": [grid | {"png": "cG5n"}]})
+    assert run("download", JOB, "--out", str(tmp_path)).code == 0
+    assert (tmp_path / "pictures-0.png").read_bytes() == b"png"
+    service.set("GET", EVALUATION, report() | {"pictures": [grid | {"png": None}]})
+    found = run("download", JOB, "--out", str(tmp_path / "later"))
+    assert found.code == 0
+    assert "deleted, as the samples are" in found.err
+    assert not (tmp_path / "later/pictures-0.png").exists()
 
 
 def test_a_damaged_download_is_not_kept(run: Run, service: Service, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from api_schemas.reports import (
     DataRoles,
     Gate,
     Measurement,
+    PictureGrid,
     Preflight,
     Report,
     Verdict,
@@ -35,6 +37,8 @@ NAME = "Mara Venn"
 KEYS = Keys(bytes(range(32)))
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
+#: What a generator may have painted; any bytes do, in base64.
+PICTURE = base64.b64encode(bytes(range(256))).decode()
 TENANT = "tenant-a"
 PRINCIPAL = "key:officer"
 #: The tables that only grow.
@@ -158,6 +162,12 @@ def report(verdict: Verdict | None = Verdict.PASS) -> Report:
             peak_memory_bytes=1,
         ),
     )
+
+
+def painted_report() -> Report:
+    """The report of a run that painted four pictures of the target and three of something else."""
+    grid = PictureGrid(target=0, of_target=4, of_retained=3, png=PICTURE)
+    return report(Verdict.FAIL).model_copy(update={"pictures": (grid,)})
 
 
 def shelve(database: Database, *names: str) -> None:

@@ -11,24 +11,30 @@ import pytest
 from pydantic import ValidationError
 from registry_examples import (
     KEYS,
+    PICTURE,
     PRINCIPAL,
     START,
     TENANT,
     accept,
     claim,
+    new_patch,
+    painted_report,
     report,
     request,
     shelve,
     succeed,
 )
-from sqlalchemy import JSON, column, create_engine, inspect, make_url, table, text
+from sqlalchemy import JSON, column, create_engine, inspect, make_url, select, table, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.orm import Session
 
-from api_schemas.jobs import JobStatus
+from api_schemas.events import EventType
+from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.methods import Razor
+from api_schemas.reasons import RevocationReason
 from api_schemas.reports import Report
 from api_schemas.requests import UnlearnRequest
-from registry import audit, events, jobs, personal, schema
+from registry import audit, events, jobs, personal, revoking, schema, webhooks
 from registry.database import Database
 
 URLS = ("sqlite_url", pytest.param("postgres_url", marks=pytest.mark.postgres))
@@ -272,4 +278,137 @@ def test_a_release_that_cannot_open_a_job_does_not_run_it_for_another(url: str) 
         assert jobs.get(session, clear.id).request.wanted() == ()
         assert jobs.get(session, clear.id).subjects == clear.subjects
     assert schema.differences(address) == []
+    database.close()
+
+
+def test_newer_words_are_taken_back_and_what_they_said_is_readable_again(url: str) -> None:
+    """Approval, a retry, their events and webhooks: back to a release without, and forward."""
+    database = Database(url, KEYS)
+    database.migrate()
+    shelve(database, "clip-a")
+    with database.transaction() as session:
+        for wanted in (
+            [EventType.APPROVED, EventType.RETRIED],
+            [EventType.RETRIED, EventType.RUNNING],
+        ):
+            webhooks.add(
+                session,
+                tenant=TENANT,
+                principal=PRINCIPAL,
+                url="https://example.org/hook",
+                events=wanted,
+                sealed="sealed",
+                now=START,
+            )
+        waiting = accept(session, approval_required=True)
+        declined = accept(session, approval_required=True, retention_days=9)
+        approved = accept(session, approval_required=True, retention_days=9)
+        who = {"tenant": TENANT, "principal": "key:other", "reason": None, "now": START}
+        jobs.decline(session, declined.id, **who)
+        jobs.approve(session, approved.id, **who)
+        for _ in range(2):
+            job = claim(session)
+            assert job is not None
+            end = {"status": JobStatus.REJECTED, "outcome": Outcome.GATE_REFUSED, "now": START}
+            jobs.finish(session, job.id, job.token, report=report(), patch=new_patch(), **end)
+            again = {"tenant": TENANT, "principal": PRINCIPAL, "now": START}
+            jobs.retry(session, job.id, stored=lambda _: True, **again)
+        # Of before requests were sealed: a release that cannot open one fails its job instead.
+        raw = table("jobs", column("request", JSON()))
+        session.execute(raw.update().values(request=request().model_dump(mode="json")))
+        assert newer_words(session) == {"awaiting_approval", "declined", "approved", "retried"}
+    address = make_url(url)
+    schema.downgrade(address, "0005")
+    with database.transaction() as session:
+        assert newer_words(session) == set()
+        rows = session.execute(text("SELECT id, status, outcome FROM jobs")).all()
+        assert {tuple(row) for row in rows} == {
+            (waiting.id, "canceled", "canceled"),
+            (declined.id, "canceled", "canceled"),
+            (approved.id, "queued", None),
+        }
+        assert session.scalar(text("SELECT count(*) FROM patches")) == 0, "both were replaced"
+    schema.upgrade(address)
+    assert schema.differences(address) == []
+    with database.transaction() as session:
+        wants = [one.events for one in webhooks.every(session, TENANT)]
+        assert sorted(wants, key=str) == [None, [EventType.RUNNING]], "all, for want of its own"
+        for one in (waiting, declined, approved):
+            told = [
+                event.type for event in events.after(session, one.id, 0, tenant=TENANT, limit=99)
+            ]
+            assert told[0] is EventType.ACCEPTED
+            assert jobs.get(session, one.id).retries == 0
+        assert told.count(EventType.REQUEUED) == 3, "an approval and two retries"
+        job = claim(session)
+        assert job is not None
+        assert succeed(session, job).model_version == 1, "and it goes on from there"
+    database.close()
+
+
+def newer_words(session: Session) -> set[str]:
+    """Which words of the release with approval are anywhere in jobs, histories and webhooks."""
+    queries = (
+        "SELECT status || ' ' || coalesce(outcome, '') || ' ' || phase FROM jobs",
+        "SELECT type || ' ' || CAST(data AS TEXT) FROM job_events",
+        "SELECT coalesce(CAST(events AS TEXT), '') FROM webhooks",
+    )
+    held = " ".join(line for query in queries for line in session.scalars(text(query)))
+    return {
+        word for word in ("awaiting_approval", "declined", "approved", "retried") if word in held
+    }
+
+
+def test_a_line_with_a_revoked_version_is_not_taken_back(url: str) -> None:
+    """The older tables would take it for a part of the line: nothing at all is changed."""
+    database = Database(url, KEYS)
+    database.migrate()
+    shelve(database, "clip-a")
+    with database.transaction() as session:
+        accept(session)
+        job = claim(session)
+        assert job is not None
+        succeed(session, job)
+        revoking.revoke(
+            session,
+            "clip-a",
+            1,
+            tenant=TENANT,
+            principal=PRINCIPAL,
+            reason=RevocationReason.WRONG_TARGET,
+            stored=lambda _: False,
+            now=START,
+        )
+    address = make_url(url)
+    with pytest.raises(RuntimeError, match="revoked"):
+        schema.downgrade(address, "0005")
+    assert schema.differences(address) == [], "not even the later scripts were undone"
+    with database.transaction() as session:
+        assert jobs.get(session, job.id).version_revoked_at == START
+    database.close()
+
+
+def test_pictures_in_the_clear_leave_the_reports(url: str) -> None:
+    database = Database(url, KEYS)
+    database.migrate()
+    shelve(database, "clip-a")
+    stored = painted_report().model_dump(mode="json")
+    address = make_url(url)
+    with database.transaction() as session:
+        first, second = accept(session), accept(session)
+    schema.downgrade(address, "0008")
+    raw = table("jobs", column("id"), column("report", JSON()))
+    with database.transaction() as session:
+        session.execute(raw.update().where(raw.c.id == first.id).values(report=stored))
+    schema.upgrade(address)
+    with database.transaction() as session:
+        assert PICTURE not in str(session.scalar(select(raw.c.report).where(raw.c.id == first.id)))
+        found = jobs.report(session, first.id)
+        assert found is not None
+        assert [(grid.png, grid.of_target) for grid in found.pictures] == [(None, 4)]
+        assert jobs.report(session, second.id) is None
+    schema.downgrade(address, "0008")
+    with database.transaction() as session:
+        older = session.scalar(select(raw.c.report).where(raw.c.id == first.id))
+        assert older["pictures"] == []
     database.close()

@@ -204,6 +204,22 @@ def test_the_page_says_what_the_report_says(example: report_page.Finding) -> Non
     assert read.tags.get("circle", 0) == 2 * plotted
 
 
+def test_pictures_that_are_deleted_are_told_and_not_shown() -> None:
+    kept = finding("diffusion")
+    grids = [grid.model_dump() | {"png": None} for grid in kept.report.pictures]
+    gone = Reader(report_page.render(finding("diffusion", pictures=grids)))
+    assert gone.tags.get("img", 0) == 0
+    (grid,) = kept.report.pictures
+    assert (
+        f"{grid.of_target} pictures of the target and {grid.of_retained} of something" in gone.text
+    )
+    assert "the service deleted them with the samples" in gone.text
+    assert "keep this page as you keep the samples" not in gone.text
+    shown = Reader(report_page.render(kept))
+    assert "keep this page as you keep the samples" in shown.text
+    assert "deleted them" not in shown.text
+
+
 def test_the_same_finding_is_the_same_page(example: report_page.Finding) -> None:
     assert report_page.render(example) == report_page.render(example)
     assert SECRET_NAME not in report_page.render(example)

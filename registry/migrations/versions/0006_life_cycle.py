@@ -35,7 +35,9 @@ REVOKED = (
     " OR (number > 0 AND revoked_at IS NOT NULL"
     " AND (revoked_reason IS NULL) = (revoked_with IS NOT NULL))"
 )
-JOBS = sa.table("jobs", *(sa.column(name) for name in ("status", "outcome", "finished_at")))
+JOBS = sa.table(
+    "jobs", *(sa.column(name) for name in ("status", "outcome", "phase", "finished_at"))
+)
 PATCHES = sa.table("patches", sa.column("replaced_at"))
 VERSIONS = sa.table("versions", sa.column("revoked_at"))
 EVENTS = sa.table(
@@ -98,6 +100,8 @@ def downgrade() -> None:
     )
     declined = JOBS.update().where(JOBS.c.outcome == "declined")
     connection.execute(declined.values(outcome="canceled"))
+    phase = JOBS.update().where(JOBS.c.phase == "awaiting_approval")
+    connection.execute(phase.values(phase=OLDER_WORDS["awaiting_approval"]))
     _tell_in_older_words(connection)
     connection.execute(PATCHES.delete().where(PATCHES.c.replaced_at.is_not(None)))
     op.drop_index("uq_versions_line_parent", "versions")
