@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
 from pydantic import BaseModel, RootModel
@@ -31,8 +29,11 @@ from api_schemas.requests import UnlearnRequest
 from api_schemas.service import Readiness, Version
 from api_schemas.shelf import ModelList, ModelRecord, ModelView, VersionList
 from api_schemas.webhooks import DeliveryPage, DeliveryView, WebhookList, WebhookSecret, WebhookView
-from client import downloads, evidence, listening, watching
+from client import downloads, evidence, listening, submission, watching
 from client.exchange import Exchange, parsed, segment
+
+#: How long the service may read weights of a size that it takes, from a slow disk.
+HASHING_SECONDS: Final = 600.0
 
 
 class _Methods(RootModel[list[MethodView]]):
@@ -97,17 +98,8 @@ class Client:
             )
             job = client.submit(request, [*mara, *oskar])
         """
-        files: list[tuple[str, tuple[str | None, bytes, str]]] = [
-            ("request", (None, _as_set(request), "application/json"))
-        ]
-        for field, pictures in (("samples", samples), ("probe_samples", probe_samples)):
-            for number, picture in enumerate(pictures):
-                data = picture.read_bytes() if isinstance(picture, Path) else picture
-                files.append((field, (f"{field}-{number}", data, "application/octet-stream")))
-        key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
-        # Quoted, as RFC 8941 writes strings: so any printable key arrives as it is.
-        quoted = key.replace("\\", "\\\\").replace('"', '\\"')
-        headers = {"Idempotency-Key": f'"{quoted}"'}
+        files = submission.parts(request, samples, probe_samples)
+        headers = submission.idempotent(idempotency_key)
         response = self._exchange.send("POST", "/unlearn", files=files, headers=headers)
         return parsed(response, JobView)
 
@@ -226,9 +218,14 @@ class Client:
         return parsed(response, Revoked)
 
     def add_model(self, record: ModelRecord) -> ModelView:
-        """The model on the service's shelf; its paths lie in the service's models folder."""
+        """The model on the service's shelf; its paths lie in the service's models folder.
+
+        Waits for minutes: the service reads the whole weights before it answers.
+        """
         body = record.model_dump(mode="json", exclude_unset=True)
-        return parsed(self._exchange.send("POST", "/models", json=body), ModelView)
+        patient = httpx.Timeout(self._exchange.timeout_seconds, read=HASHING_SECONDS)
+        answer = self._exchange.send("POST", "/models", json=body, timeout=patient)
+        return parsed(answer, ModelView)
 
     def methods(self) -> list[MethodView]:
         """Every unlearning method with the JSON schema of its parameters."""
@@ -385,14 +382,3 @@ def _version(model_id: str, number: int) -> str:
 
 def _types(events: Iterable[EventType] | None) -> dict[str, Any]:
     return {} if events is None else {"events": [EventType(kind).value for kind in events]}
-
-
-def _as_set(request: UnlearnRequest) -> bytes:
-    """The request as JSON without what was left at its default.
-
-    What is not sent gets the default of the model's family, which a field's own need not be.
-    """
-    fields = request.model_dump(mode="json", exclude_unset=True)
-    if "method" in fields:
-        fields["method"]["method"] = request.method.method
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()

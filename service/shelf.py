@@ -14,6 +14,7 @@ from api_schemas.problems import FieldProblem
 from api_schemas.shelf import ModelList, ModelRecord, ModelView, RetainSet
 from patches.digests import checkpoint_digest
 from patches.errors import PatchError
+from patches.paths import regular_files
 from registry import models, shelving
 from registry.errors import ModelExists, ModelNotFound, RecordUnfit
 from service import answers, documentation, errors, views
@@ -67,6 +68,7 @@ def read_model(parts: PartsOf, _: Reader, model_id: ModelId) -> Response:
     | documentation.problems_of(
         errors.RegistrationOff,
         errors.UnsafeModelPath,
+        errors.ModelTooLarge,
         errors.UnfitRecord,
         ModelExists,
         *documentation.BODY,
@@ -76,19 +78,15 @@ def add_model(parts: PartsOf, caller: Admin, record: ModelRecord) -> Response:
     """Register a model whose files lie in the operator's models folder on the server.
 
     The record is that of `razor models add`, its paths relative to that folder and inside it. The
-    checkpoint is read once, whole, for its digest, so large weights take a while. The same record
-    again changes nothing.
+    checkpoint is read once, whole, for its digest, so weights of gigabytes take their seconds, and
+    more than the operator allows (`RAZOR_MAX_MODEL_BYTES`, 16 GiB) are refused at once. The same
+    record again changes nothing.
     """
     home = parts.settings.models_folder
     if home is None:
         raise errors.RegistrationOff
     placed = _placed(record, home.resolve())
-    try:
-        digest = checkpoint_digest(Path(placed.checkpoint))
-    except PatchError:
-        raise errors.UnsafeModelPath([_unsafe("/checkpoint")]) from None
-    except OSError as exc:
-        raise errors.StorageUnavailable from exc
+    digest = _digest(Path(placed.checkpoint), parts.settings.max_model_bytes)
     try:
         with parts.database.transaction() as session:
             model = shelving.register(
@@ -99,6 +97,21 @@ def add_model(parts: PartsOf, caller: Admin, record: ModelRecord) -> Response:
         raise errors.UnfitRecord([field]) from None
     view = views.model_view(model)
     return answers.json_answer(view, status=201, headers={"location": f"/models/{view.id}"})
+
+
+def _digest(checkpoint: Path, max_bytes: int) -> str:
+    """The checkpoint's digest. Raises ``UnsafeModelPath``, ``ModelTooLarge``."""
+    try:
+        if sum(path.stat().st_size for _, path in regular_files(checkpoint)) > max_bytes:
+            detail = f"The folder holds more than {max_bytes} bytes."
+            raise errors.ModelTooLarge(
+                [FieldProblem(pointer="/checkpoint", code="too_large", detail=detail)]
+            )
+        return checkpoint_digest(checkpoint)
+    except PatchError:
+        raise errors.UnsafeModelPath([_unsafe("/checkpoint")]) from None
+    except OSError as exc:
+        raise errors.StorageUnavailable from exc
 
 
 def _placed(record: ModelRecord, home: Path) -> ModelRecord:

@@ -20,7 +20,7 @@ from api_schemas.reasons import ApprovalReason, DeclineReason, ExtensionReason, 
 from api_schemas.reports import Verdict
 from api_schemas.requests import UnlearnRequest
 from api_schemas.shelf import ModelRecord, RetainSet
-from client import Client, ProblemError, api
+from client import Client, ProblemError, submission
 from service import unlearn
 
 
@@ -207,10 +207,10 @@ def test_file_names_are_not_sent(front: World, tmp_path: Path) -> None:
 def test_what_was_not_set_is_left_to_the_service() -> None:
     """It knows the model's family, and so the default that fits."""
     target = Target(name="Quentin Vale")
-    plain = json.loads(api._as_set(UnlearnRequest(model="m", target=target)))
+    plain = json.loads(submission.as_set(UnlearnRequest(model="m", target=target)))
     assert plain == {"model": "m", "target": {"name": "Quentin Vale"}}
     asked = UnlearnRequest(model="m", target=target, method=methods.Razor(tau=0.1), seed=0)
-    sent = json.loads(api._as_set(asked))
+    sent = json.loads(submission.as_set(asked))
     assert sent["method"] == {"method": "razor", "tau": 0.1}
     assert sent["seed"] == 0
     assert UnlearnRequest.model_validate(sent) == asked

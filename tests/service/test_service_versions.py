@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from front_world import MODEL, World, world
 
 from registry import models
+from service import shelf as routes
 
 
 def weights(number: object) -> str:
@@ -136,6 +137,31 @@ def test_no_path_leads_out_of_the_models_folder(shelf: World, tmp_path: Path) ->
     (tmp_path / "shelf/weights/config.json").symlink_to("/etc/hostname")
     linked = shelf.http.post("/models", json=RECORD)
     assert linked.json()["type"] == "/problems/unsafe-model-path"
+
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def test_what_cannot_be_hashed_within_a_request_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(routes, "checkpoint_digest", lambda folder: read.append(folder) or DIGEST)
+    with world(tmp_path, models_folder=tmp_path, max_model_bytes=100) as front:
+        weights = tmp_path / "weights"
+        (tmp_path / "keep").mkdir()
+        (tmp_path / "keep/index.csv").write_text("path,name,caption\n")
+        weights.mkdir()
+        (weights / "model.safetensors").write_bytes(bytes(60))
+        (weights / "more.safetensors").write_bytes(bytes(41))
+        assert front.http is not None
+        found = front.http.post("/models", json=RECORD).json()
+        assert (found["status"], found["type"]) == (422, "/problems/model-too-large")
+        assert [line["pointer"] for line in found["errors"]] == ["/checkpoint"]
+        assert read == []
+        (weights / "more.safetensors").write_bytes(bytes(40))
+        assert front.http.post("/models", json=RECORD).status_code == 201
+        assert read == [weights]
 
 
 def test_a_record_that_does_not_fit_is_told_where(shelf: World) -> None:
