@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,30 +125,56 @@ def running(
             "database_url": request.getfixturevalue("postgres_schema"),
             "broker_url": request.getfixturevalue("redis_database"),
         }
-    settings = Settings(data_folder=tmp_path / "data", port=free_port(), **urls)
+    plain = painted.write_plain(tmp_path / "plain", painted.SUBJECTS, 8, 72)
+    portraits = questions.write_portraits(tmp_path / "portraits", 12, 72)
+    records = (
+        clip_record(retain_folder),
+        shipped.generator_record("diffusion", plain),
+        shipped.talker_record("llava", portraits),
+    )
+    with started(tmp_path, records, **urls) as found:
+        yield found
+
+
+@pytest.fixture
+def alone(
+    tmp_path: Path, retain_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Running]:
+    """The service on SQLite and files, for one test that restarts it and deletes what it keeps.
+
+    It sends webhooks to the loopback, where the test listens.
+    """
+    monkeypatch.setenv("RAZOR_WEBHOOK_ALLOW_PRIVATE", "true")
+    monkeypatch.setattr("cli.stack.READY_SECONDS", 300.0)  # it starts three times, maybe in a crowd
+    with started(tmp_path, (clip_record(retain_folder),)) as found:
+        yield found
+
+
+def clip_record(retain_folder: Path) -> ModelRecord:
+    return ModelRecord(
+        id="reference-clip",
+        family=Family.CLIP,
+        checkpoint=str(shipped_clip()),
+        retain=RetainSet(folder=str(retain_folder)),
+        prompts=PROMPTS,
+    )
+
+
+@contextmanager
+def started(folder: Path, records: Iterable[ModelRecord], **urls: str) -> Iterator[Running]:
+    """A front and a worker, with these models on the shelf."""
+    settings = Settings(data_folder=folder / "data", port=free_port(), **urls)
     settings.data_folder.mkdir()
     database = Database(settings.database)
     database.migrate()
     first = first_key(settings)
     assert first is not None
-    register(
-        database,
-        ModelRecord(
-            id="reference-clip",
-            family=Family.CLIP,
-            checkpoint=str(shipped_clip()),
-            retain=RetainSet(folder=str(retain_folder)),
-            prompts=PROMPTS,
-        ),
-    )
-    plain = painted.write_plain(tmp_path / "plain", painted.SUBJECTS, 8, 72)
-    register(database, shipped.generator_record("diffusion", plain))
-    portraits = questions.write_portraits(tmp_path / "portraits", 12, 72)
-    register(database, shipped.talker_record("llava", portraits))
+    for record in records:
+        register(database, record)
     database.close()
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
     with Stack(settings, say=quiet) as stack:
-        found = Running(stack, tmp_path, first.text)
+        found = Running(stack, folder, first.text)
         try:
             yield found
         finally:

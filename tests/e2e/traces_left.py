@@ -1,0 +1,32 @@
+"""Whether a service that has ended its jobs still holds anything of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from service import intake
+from tests import traces
+
+LIMITS = intake.Limits(bytes=2**20, pixels=2**20, side=2**10)
+
+
+def nothing_is_left(
+    data_folder: Path, database: str, names: Iterable[str], sent: Sequence[bytes]
+) -> None:
+    """No file, log, message or row holds one of these names or pictures."""
+    held = traces.everything(data_folder, database)
+    assert any(place.startswith("row") and "jobs" in place for place in held)
+    assert any(place.endswith(".log") for place in held)
+    for name in names:
+        assert traces.of_name(name, held) == []
+    as_stored = []
+    for picture in sent:
+        with intake.clean_copies({"samples": [io.BytesIO(picture)]}, LIMITS) as copies:
+            as_stored.append(copies["samples"][0].read_bytes())
+    assert traces.of_pictures([*sent, *as_stored], held) == []
+    # The control: the same search finds both where they are put.
+    planted = {"name": name.encode("utf-16-le"), "picture": b"x" + as_stored[0]}
+    assert traces.of_name(name, held | planted) == ["name"]
+    assert traces.of_pictures([*sent, *as_stored], held | planted) == ["picture"]
