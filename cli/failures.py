@@ -101,15 +101,17 @@ def _field(error: Mapping[str, Any]) -> str:
 def _problem(error: BaseException) -> Failure:
     """A problem that the service sent: its words, the fields, and the id to ask about."""
     problem = getattr(error, "problem")  # noqa: B009
-    fields = "".join(f"; {field.pointer}: {field.detail}" for field in problem.errors)
+    told = [f"{field.pointer}: {field.detail.removesuffix('.')}" for field in problem.errors]
+    more = "; ".join(told)
     code = REFUSED
     if problem.status == _UNAUTHENTICATED:
-        fields = "; set RAZOR_API_KEY to a valid key (razor keys create makes one)"
+        more = "Set RAZOR_API_KEY to a valid key (razor keys create makes one)"
     if problem.status in _INVALID:
         code = USAGE
     elif problem.status >= _SERVER_ERRORS:
         code = UNREACHABLE
-    return Failure(f"{problem.detail}{fields} (request {problem.request_id})", code)
+    words = " ".join(filter(None, (problem.detail, more)))
+    return Failure(f"{words} (request {problem.request_id})", code)
 
 
 def _is(error: BaseException, module: str, name: str) -> bool:

@@ -59,7 +59,7 @@ def test_a_problem_is_told_in_one_line(run: Run, service: Service, status: int, 
     service.set("GET", f"/jobs/{JOB}", problem(status, field))
     found = run("status", JOB)
     assert found.code == code
-    assert found.err == "razor: That cannot be.; /target/kind: one of three (request req-7)\n"
+    assert found.err == "razor: That cannot be. /target/kind: one of three (request req-7)\n"
     assert found.out == ""
 
 

@@ -155,7 +155,7 @@ LABELS = {
     "method": {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"},
     "status": {*JobStatus, *map(str, range(100, 600))},
     "outcome": {*Outcome, *REAPED, DELIVERED, FAILED, DEAD},
-    "loop": {"relay", "reap", "reconcile", "deliver", "forget", "sweep", "tell"},
+    "loop": {"relay", "reap", "reconcile", "deliver", "forget", "sweep", "prune", "tell"},
 }
 
 
@@ -229,6 +229,7 @@ UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info")
 COUNTS = {
     *("razor_registry_up", "razor_jobs", "razor_jobs_finished", "razor_jobs_overdue"),
     *("razor_leases_expired", "razor_outbox_unsent"),
+    "razor_opendsr_callbacks_waiting",
 }
 
 
