@@ -429,7 +429,12 @@ def catalog() -> list[MethodView]:
 
 def names(family: Family | None = None) -> list[str]:
     """The name of every method, or of those for one family, in the catalog's order."""
-    return [view.method for view in catalog() if family is None or family in view.families]
+    return [
+        name
+        for cls in METHODS
+        for name in _names_of(cls)
+        if family is None or family in cls.families
+    ]
 
 
 def _names_of(cls: type[Input]) -> tuple[str, ...]:
