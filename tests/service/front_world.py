@@ -39,6 +39,7 @@ from service import app as app_module
 from service.app import create_app
 from service.broker import Broker, MemoryBroker
 from service.parts import Parts, now
+from tests import migrated
 
 MODEL = "reference-clip"
 TENANT = DEFAULT_TENANT
@@ -247,7 +248,9 @@ def bearer(key: str) -> dict[str, str]:
 def make_world(root: Path, *, broker: Broker | None = None, **settings: Any) -> World:
     """The same before its lifespan begins."""
     values = {"data_folder": root / "data", "relay_seconds": 0.05} | settings
-    app = create_app(Settings(**values), broker=broker or MemoryBroker())
+    chosen = Settings(**values)
+    migrated.lay_down(chosen.database)
+    app = create_app(chosen, broker=broker or MemoryBroker())
     return World(app=app, parts=app.state.parts, root=root)
 
 
