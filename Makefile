@@ -21,7 +21,7 @@ up: setup ## the service on this machine: API and one worker, data in ./data
 	$(BIN)/razor up
 
 test: setup ## the test suite, in two processes; uses PostgreSQL and Redis where they answer
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## format, lint, types, import arrows
 	$(BIN)/ruff format --check .

@@ -18,6 +18,29 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SAMPLE_SEED = 5_000_000
 UNSEEN_SEED = 6_000_000
 RETAIN_SEED = 700
+#: Files that take minutes. Processes that share the tests begin with them: the one that came to
+#: such a file last would finish it alone.
+LONG = (
+    "test_whole_path.py",
+    "test_unlearn.py",
+    "test_worker_runs.py",
+    "test_diffusion.py",
+    "test_probes.py",
+    "test_methods.py",
+    "test_bench_runs.py",
+    "test_reference_vlm.py",
+    "test_reference_diffusion.py",
+    "test_vlm.py",
+    "test_painted_attacks.py",
+    "test_diffusion_kinds.py",
+    "test_reference.py",
+    "test_hf_clip.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; otherwise everything stays in its order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
