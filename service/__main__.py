@@ -57,7 +57,10 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = Server(config, app.state.parts.stopping)
+    parts = app.state.parts
+    # The first request does not wait for them.
+    parts.decoders.warm(int(parts.submissions.total_tokens))
+    server = Server(config, parts.stopping)
     server.run()
     return 0 if server.started else STARTUP_FAILED
 

@@ -40,6 +40,7 @@ from service import (
 )
 from service.background import Background
 from service.broker import Broker, CeleryBroker
+from service.decoders import Decoders
 from service.guard import Guard
 from service.metrics import Measures
 from service.middleware import BodyLimit, Edge
@@ -108,6 +109,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         sealer=Sealer(settings.webhook_key),
         sender=Sender(allow_private=settings.webhook_allow_private),
         signer=Signer(settings),
+        decoders=Decoders.of(settings),
     )
     app = Front(
         title="RAZOR",
@@ -170,5 +172,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         parts.stopping.set()
         await run_in_threadpool(background.stop)
+        parts.decoders.close()
         parts.broker.close()
         parts.database.close()

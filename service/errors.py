@@ -33,6 +33,7 @@ ServiceError
 ├── RangeNotSatisfiable
 ├── ArtifactUnusable
 ├── StorageUnavailable
+├── DecoderUnavailable
 └── InternalError
 
 The first paragraph of a class's docstring is the ``detail`` that a caller reads, so it says what
@@ -206,6 +207,10 @@ class ArtifactUnusable(ServiceError):
 
 class StorageUnavailable(ServiceError):
     """The pictures could not be stored; nothing was accepted, so send the request again later."""
+
+
+class DecoderUnavailable(ServiceError):
+    """Pictures cannot be decoded now; nothing was stored, so send the request again later."""
 
 
 class InternalError(ServiceError):

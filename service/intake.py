@@ -1,13 +1,14 @@
-"""Pictures from outside: checked on their headers, decoded within limits, stored as plain PNG.
+"""Pictures from outside: judged by their headers, decoded elsewhere, stored as plain PNG.
 
 What is kept has no metadata, no animation, no trailing bytes: an RGB picture the right way up.
+Not one byte of a picture is looked into in this process: ``service.decoders`` has others for it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
+import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,23 +16,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final
 
-from PIL import Image, ImageOps
-
 from api_schemas.problems import FieldProblem
 from registry.settings import Settings
-from service.errors import InvalidSamples
+from service import plain_png
+from service.decoders import Decoder, DecoderLost, Decoders, DecoderSlow, Flaw, Seen
+from service.errors import DecoderUnavailable, InvalidSamples
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP")
-#: Phones store a second, smaller view in the file: a still picture all the same.
-_STILL_WITH_VIEWS: Final = "MPO"
+logger = logging.getLogger("razor.intake")
+
 #: All pictures of a request together, for each target, relative to the largest that one picture may
 #: be (our choice): fifty photographs of 20 megapixels pass, two hundred of the largest do not.
 TOTAL_PIXELS_RATIO: Final = 25
-#: Level 1 writes a photograph about four times as fast as 6, at about a tenth more bytes.
-_PNG_LEVEL: Final = 1
-
-# Process-wide, because changing filters for one call at a time is not safe between threads.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 FLAWS: Final[dict[str, str]] = {
     "empty": "The file is empty.",
@@ -41,18 +36,12 @@ FLAWS: Final[dict[str, str]] = {
     "too_many_pixels": "The picture has too many pixels; send a smaller one.",
     "side_too_long": "A side of the picture is too long; send a smaller one.",
     "unreadable": "The picture is truncated or damaged; send it again.",
+    "too_costly": "Decoding the picture takes more memory or time than it may; save it anew, "
+    "without layers or scans, or send a smaller one.",
     "duplicate": "The picture is the same as an earlier one; send each picture once, so that "
     "none is both learned from and measured on.",
     "too_many_pixels_in_all": "The pictures have too many pixels together; send smaller ones.",
 }
-
-
-class _Flawed(Exception):
-    """The picture cannot be used; the code says why."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +63,36 @@ class Limits:
             targets=targets,
         )
 
+    def flaw_of(self, header: Seen | Flaw) -> str | None:
+        """The code of what is wrong with a picture that has this header, None if nothing is."""
+        if isinstance(header, Flaw):
+            return header.code
+        if max(header.width, header.height) > self.side:
+            return "side_too_long"
+        if header.width * header.height > self.pixels:
+            return "too_many_pixels"
+        return None if header.still else "animated"
+
     @property
     def total_pixels(self) -> int:
         """Of all pictures together."""
         return TOTAL_PIXELS_RATIO * self.pixels * self.targets
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """One picture as it came, and where in the request it stands."""
+
+    pointer: str
+    file: BinaryIO
+
+
 @contextmanager
 def clean_copies(
-    groups: Mapping[str, Sequence[BinaryIO]], limits: Limits, work_folder: Path | None = None
+    groups: Mapping[str, Sequence[BinaryIO]],
+    limits: Limits,
+    decoders: Decoders,
+    work_folder: Path | None = None,
 ) -> Iterator[dict[str, list[Path]]]:
     """Clean PNG files of every picture, by group and in order, removed again on leaving.
 
@@ -91,121 +101,130 @@ def clean_copies(
 
     The groups' names are the request's fields: a flaw of the fourth file of ``samples`` is at
     ``/samples/3``. Raises ``InvalidSamples`` with every flaw found; nothing is decoded before all
-    headers are within the limits. Decoding holds one whole picture in memory, so the caller bounds
-    how many calls run at once.
+    headers are within the limits. A decoder holds the batch and one whole picture in memory, so the
+    caller bounds how many calls run at once. Raises ``DecoderUnavailable``.
     """
     pictures = [
-        (f"/{name}/{index}", file)
+        _Picture(f"/{name}/{index}", file)
         for name, files in groups.items()
         for index, file in enumerate(files)
     ]
-    _check_headers(pictures, limits)
     if work_folder is not None:
         work_folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="intake-", dir=work_folder) as folder:
-        paths = _clean_all(pictures, Path(folder))
+        paths = _clean(pictures, limits, decoders, Path(folder))
         yield {
             name: [paths[f"/{name}/{index}"] for index in range(len(files))]
             for name, files in groups.items()
         }
 
 
-def _check_headers(pictures: Sequence[tuple[str, BinaryIO]], limits: Limits) -> None:
-    flaws: list[FieldProblem] = []
-    pixels = 0
-    for pointer, file in pictures:
-        try:
-            pixels += _check_header(file, limits)
-        except _Flawed as flaw:
-            flaws.append(_problem(pointer, flaw.code))
-    if not flaws and pixels > limits.total_pixels:
-        flaws.append(_problem("", "too_many_pixels_in_all"))
-    if flaws:
-        raise InvalidSamples(flaws)
-
-
-def _check_header(file: BinaryIO, limits: Limits) -> int:
-    """The number of pixels that the header announces. Raises ``_Flawed``."""
+def _flaw_of_size(file: BinaryIO, limits: Limits) -> Flaw | None:
     size_bytes = file.seek(0, os.SEEK_END)
     if size_bytes == 0:
-        raise _Flawed("empty")
-    if size_bytes > limits.bytes:
-        raise _Flawed("too_many_bytes")
-    with _open(file) as image:
-        width, height = image.size
-        if max(width, height) > limits.side:
-            raise _Flawed("side_too_long")
-        if width * height > limits.pixels:
-            raise _Flawed("too_many_pixels")
-        if getattr(image, "n_frames", 1) > 1 and image.format != _STILL_WITH_VIEWS:
-            raise _Flawed("animated")
-        return width * height
+        return Flaw("empty")
+    return Flaw("too_many_bytes") if size_bytes > limits.bytes else None
 
 
-@contextmanager
-def _open(file: BinaryIO) -> Iterator[Image.Image]:
-    file.seek(0)
+def _clean(
+    pictures: Sequence[_Picture], limits: Limits, decoders: Decoders, folder: Path
+) -> dict[str, Path]:
     try:
-        image = Image.open(file, formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _Flawed("too_many_pixels") from None
-    except MemoryError:
+        return _clean_once(pictures, limits, decoders, folder)
+    except DecoderSlow as lost:
+        raise _too_costly(pictures, lost) from None
+    except DecoderLost:
+        pass
+    try:
+        # Once more: it may have died of something else, such as a machine without memory.
+        return _clean_once(pictures, limits, decoders, folder)
+    except DecoderLost as lost:
+        raise _too_costly(pictures, lost) from None
+
+
+def _clean_once(
+    pictures: Sequence[_Picture], limits: Limits, decoders: Decoders, folder: Path
+) -> dict[str, Path]:
+    """The clean files by pointer. Raises ``InvalidSamples``, ``DecoderLost``."""
+    sizes = [_flaw_of_size(picture.file, limits) for picture in pictures]
+    try:
+        with decoders.borrowed() as decoder:
+            # Nothing in place of what is not worth a look, so that the numbers stay.
+            decoder.send(
+                [io.BytesIO() if flaw else p.file for p, flaw in zip(pictures, sizes, strict=True)]
+            )
+            looked = [decoder.look() for _ in pictures]
+            seen = [flaw or header for flaw, header in zip(sizes, looked, strict=True)]
+            flaws = _flaws_of_headers(pictures, seen, limits)
+            decoder.go_on(decode=not flaws)
+            paths, flaws = ({}, flaws) if flaws else _decode(pictures, seen, decoder, folder)
+    except DecoderLost as lost:
+        logger.warning("decoder lost", extra={"code": type(lost).__name__})
         raise
-    except Exception:  # Hostile bytes make the parsers raise nearly anything.
-        raise _Flawed("not_an_image") from None
-    # Leaving the image leaves the file open: it is the caller's.
-    with image:
-        yield image
-
-
-def _clean_all(pictures: Sequence[tuple[str, BinaryIO]], folder: Path) -> dict[str, Path]:
-    flaws: list[FieldProblem] = []
-    paths: dict[str, Path] = {}
-    seen: set[str] = set()
-    for number, (pointer, file) in enumerate(pictures):
-        path = folder / f"{number}.png"
-        try:
-            digest = _clean(file, path)
-            if digest in seen:
-                raise _Flawed("duplicate")
-        except _Flawed as flaw:
-            flaws.append(_problem(pointer, flaw.code))
-            continue
-        seen.add(digest)
-        paths[pointer] = path
     if flaws:
+        # Only here: a decoder that is left by an exception is thrown away.
         raise InvalidSamples(flaws)
     return paths
 
 
-def _clean(file: BinaryIO, path: Path) -> str:
-    """Write the picture as a plain RGB PNG; its sha256 is returned. Raises ``_Flawed``."""
-    with _open(file) as image:
+def _flaws_of_headers(
+    pictures: Sequence[_Picture], seen: Sequence[Seen | Flaw], limits: Limits
+) -> list[FieldProblem]:
+    codes = [limits.flaw_of(header) for header in seen]
+    flaws = [
+        _problem(picture.pointer, code)
+        for picture, code in zip(pictures, codes, strict=True)
+        if code is not None
+    ]
+    pixels = sum(header.width * header.height for header in seen if isinstance(header, Seen))
+    if not flaws and pixels > limits.total_pixels:
+        flaws.append(_problem("", "too_many_pixels_in_all"))
+    return flaws
+
+
+def _decode(
+    pictures: Sequence[_Picture], seen: Sequence[Seen | Flaw], decoder: Decoder, folder: Path
+) -> tuple[dict[str, Path], list[FieldProblem]]:
+    flaws: list[FieldProblem] = []
+    paths: dict[str, Path] = {}
+    digests: set[str] = set()
+    for number, (picture, header) in enumerate(zip(pictures, seen, strict=True)):
+        assert isinstance(header, Seen)
+        path = folder / f"{number}.png"
+        found = _write(decoder, header, path)
+        if not isinstance(found, Flaw) and found in digests:
+            found = Flaw("duplicate")
+        if isinstance(found, Flaw):
+            flaws.append(_problem(picture.pointer, found.code))
+            continue
+        digests.add(found)
+        paths[picture.pointer] = path
+    return paths, flaws
+
+
+def _write(decoder: Decoder, header: Seen, path: Path) -> str | Flaw:
+    """Write the next picture to ``path``; its sha256, or what is wrong with it."""
+    width, height = header.width, header.height
+    with path.open("w+b") as file:
+        flaw = decoder.clean_into(file, plain_png.max_bytes(width, height))
+        if flaw is not None:
+            return flaw
+        file.seek(0)
         try:
-            upright = _rgb(ImageOps.exif_transpose(image))
-        except MemoryError:
-            raise
-        except Exception:  # As above: a damaged picture fails in as many ways as it has bytes.
-            raise _Flawed("unreadable") from None
-        # Colour profiles and comments would be written along.
-        upright.info.clear()
-        upright.save(path, format="PNG", compress_level=_PNG_LEVEL)
-    with path.open("rb") as written:
-        return hashlib.file_digest(written, "sha256").hexdigest()
+            return plain_png.digest(file, width, height)
+        except plain_png.NotPlain:
+            logger.warning("decoder made no plain picture")
+            return Flaw("unreadable")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """In RGB; what is transparent becomes white, as a viewer would show it."""
-    if image.mode.startswith("I"):
-        # Sixteen bits per pixel: keep the upper eight, conversion alone would clip.
-        image = image.point(lambda value: value / 256).convert("L")
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
-            "RGB"
-        )
-    return image.convert("RGB")
+def _too_costly(pictures: Sequence[_Picture], lost: DecoderLost) -> Exception:
+    """The picture that took a decoder down; without one the decoders themselves are at fault."""
+    if lost.number is None:
+        return DecoderUnavailable()
+    return InvalidSamples([_problem(pictures[lost.number].pointer, "too_costly")])
 
 
 def _problem(pointer: str, code: str) -> FieldProblem:
-    return FieldProblem(pointer=pointer, code=code, detail=FLAWS[code])
+    # The code may have come from a decoder, which is believed nothing.
+    known = code if code in FLAWS else "unreadable"
+    return FieldProblem(pointer=pointer, code=known, detail=FLAWS[known])

@@ -15,6 +15,7 @@ from registry.blobs import BlobStore
 from registry.database import Database
 from registry.settings import Settings
 from service.broker import Broker
+from service.decoders import Decoders
 from service.guard import Guard
 from service.metrics import Measures
 from service.opendsr.signing import Signer
@@ -26,9 +27,10 @@ from service.sealing import Sealer
 class Parts:
     """One front's parts, shared by its threads.
 
-    ``submissions`` bounds how many requests are decoded at once, to the cores there are; the others
-    wait without a thread. ``sealer`` is for webhooks, ``signer`` signs the OpenDSR facade's answers
-    and callbacks, ``sender`` posts to both. ``stopping`` is set when the process winds down.
+    ``submissions`` bounds how many requests are decoded at once, to the cores there are, and with
+    them the ``decoders``; the others wait without a thread. ``sealer`` is for webhooks, ``signer``
+    signs the OpenDSR facade's answers and callbacks, ``sender`` posts to both. ``stopping`` is set
+    when the process winds down.
     """
 
     settings: Settings
@@ -40,6 +42,7 @@ class Parts:
     sealer: Sealer
     sender: Sender
     signer: Signer
+    decoders: Decoders
     submissions: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(1, os.cpu_count() or 1))
     )

@@ -87,6 +87,9 @@ TABLE: Final[dict[type[Exception], Kind]] = {
     errors.StorageUnavailable: Kind(
         "storage-unavailable", 503, "Pictures cannot be stored", retryable=True
     ),
+    errors.DecoderUnavailable: Kind(
+        "decoder-unavailable", 503, "Pictures cannot be decoded", retryable=True
+    ),
     errors.InternalError: Kind("internal-error", 500, "Internal error", retryable=True),
     registry_errors.JobNotFound: Kind("job-not-found", 404, "No such job"),
     registry_errors.JobFinished: Kind("job-finished", 409, "Job is finished"),

@@ -72,6 +72,7 @@ def idempotency_key(header: str | None) -> str | None:
         IdempotencyConflict,
         errors.QuotaExceeded,
         errors.StorageUnavailable,
+        errors.DecoderUnavailable,
     ),
     openapi_extra=documentation.unlearn_body(),
 )
@@ -167,13 +168,14 @@ def accept(
     """The job, queued, with its pictures clean and stored.
 
     ``note`` writes what else is to be remembered in the job's own transaction; if it raises, there
-    is no job. Raises ``InvalidSamples``, ``StorageUnavailable``, ``IdempotencyConflict``,
-    ``QuotaExceeded``.
+    is no job. Raises ``InvalidSamples``, ``StorageUnavailable``, ``DecoderUnavailable``,
+    ``IdempotencyConflict``, ``QuotaExceeded``.
     """
     groups = {"samples": submitted.samples, "probe_samples": submitted.probe_samples}
     limits = intake.Limits.of(parts.settings, len(submitted.request.wanted()))
     data_key = DataKey.random()
-    with intake.clean_copies(groups, limits, parts.settings.work_folder) as copies:
+    work_folder = parts.settings.work_folder
+    with intake.clean_copies(groups, limits, parts.decoders, work_folder) as copies:
         stored = {name: _store(parts.blobs, data_key, paths) for name, paths in copies.items()}
     request = submitted.request.model_copy(update={"method": method})
     received_at = now()

@@ -126,6 +126,7 @@ def read_certificate(parts: PartsOf) -> Response:
         errors.BodyTooLarge,
         errors.QuotaExceeded,
         errors.StorageUnavailable,
+        errors.DecoderUnavailable,
     ),
     openapi_extra=described.body(),
 )

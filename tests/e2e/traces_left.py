@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from service import intake
+from service.decoders import Decoders
 from tests import traces
 
 LIMITS = intake.Limits(bytes=2**20, pixels=2**20, side=2**10)
@@ -21,10 +22,11 @@ def nothing_is_left(
     assert any(place.endswith(".log") for place in held)
     for name in names:
         assert traces.of_name(name, held) == []
-    as_stored = []
-    for picture in sent:
-        with intake.clean_copies({"samples": [io.BytesIO(picture)]}, LIMITS) as copies:
-            as_stored.append(copies["samples"][0].read_bytes())
+    decoders = Decoders(memory_bytes=2**28)
+    streams = [io.BytesIO(picture) for picture in sent]
+    with intake.clean_copies({"samples": streams}, LIMITS, decoders) as copies:
+        as_stored = [path.read_bytes() for path in copies["samples"]]
+    decoders.close()
     assert traces.of_pictures([*sent, *as_stored], held) == []
     # The control: the same search finds both where they are put.
     planted = {"name": name.encode("utf-16-le"), "picture": b"x" + as_stored[0]}
