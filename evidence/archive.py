@@ -57,7 +57,7 @@ def _extract(path: Path, target: Path) -> None:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 folder, _, name = member.name.partition("/")
-                if not member.isreg() or name not in names.ALL or not _FOLDER.fullmatch(folder):
+                if not _is_plain(member) or name not in names.ALL or not _FOLDER.fullmatch(folder):
                     raise Malformed(path.name, "it holds something that no evidence folder has")
                 folders.add(folder)
                 place = target / name
@@ -68,5 +68,10 @@ def _extract(path: Path, target: Path) -> None:
                 assert source is not None
                 with source, place.open("wb") as file:
                     shutil.copyfileobj(source, file)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise Malformed(path.name, "it is no tar; give the folder or the tar") from error
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """A file with its bytes in the tar: a sparse one of a few bytes could fill the disk."""
+    return member.isreg() and not member.issparse()

@@ -12,6 +12,16 @@ from evidence.errors import SignatureInvalid
 from evidence.keys import PublicKey, SigningKey
 
 SIGNATURE_NAME: Final = "model.sig"
+#: What the library raises for a signature file that is none, however deep or odd.
+_NOT_READ: Final = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def sign_folder(folder: Path, key: SigningKey) -> None:
@@ -40,5 +50,5 @@ def check_folder(folder: Path, key: PublicKey, key_file: Path) -> None:
     config.use_elliptic_key_verifier(public_key=key_file)
     try:
         config.verify(folder, folder / SIGNATURE_NAME)
-    except (ValueError, KeyError, TypeError, IndexError, InvalidSignature) as error:
+    except (*_NOT_READ, InvalidSignature) as error:
         raise SignatureInvalid("the patch folder") from error

@@ -154,9 +154,10 @@ class _Folder:
         raw = self.read(name)
         try:
             found = schema.model_validate_json(raw)
-        except ValidationError as error:
+            plain = canonical_json(found.model_dump(mode="json"))
+        except ValueError as error:  # of the schema, or of a number that no JSON can hold
             raise Malformed(name, "a field is missing or wrong") from error
-        if canonical_json(found.model_dump(mode="json")) != raw:
+        if plain != raw:
             raise Malformed(name, "it is not in its one form")
         return found
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ FILE_NAME: Final = "patch.safetensors"
 #: What every ``patch.safetensors`` says of itself.
 METADATA: Final[dict[str, str]] = {"razor_patch": str(FORMAT_VERSION)}
 _MAX_MANIFEST_BYTES: Final = 64 << 20
+#: Far above the heads of any layer; more could not be compared with each other in good time.
+MAX_SLICES: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def read_patch(folder: Path) -> Patch:
 def parse_manifest(raw: bytes, *, folder: Path = Path(MANIFEST_NAME)) -> PatchManifest:
     """A manifest from its JSON. Raises NotAPatch (it names the field) and UnsupportedFormat."""
     try:
-        document = json.loads(raw.decode("utf-8"))
+        document = json.loads(raw.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise NotAPatch(folder, "the manifest is not JSON") from error
     if not isinstance(document, dict) or "format_version" not in document:
@@ -91,6 +94,14 @@ def parse_manifest(raw: bytes, *, folder: Path = Path(MANIFEST_NAME)) -> PatchMa
     except ValidationError as error:
         field = "/".join(str(part) for part in error.errors()[0]["loc"])
         raise NotAPatch(folder, f"the manifest's field {field} breaks the schema") from error
+
+
+def _finite(text: str) -> float:
+    """The number; NaN and infinity, also as 1e999, are no JSON and could not be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a number")
+    return number
 
 
 def write_patch(folder: Path, manifest: PatchManifest, file: Path) -> Patch:
@@ -143,9 +154,9 @@ def check_entries(entries: Sequence[TensorEntry], header: container.Header) -> N
     for key in sorted(set(listed) ^ header.entries.keys()):
         where = "the manifest" if key in header.entries else FILE_NAME
         raise EntriesDisagree(key, f"{where} lacks it")
-    if len(set(listed)) < len(listed):
-        twice = next(key for key in listed if listed.count(key) > 1)
-        raise EntriesDisagree(twice, "the manifest lists it twice")
+    for key, count in Counter(listed).items():
+        if count > 1:
+            raise EntriesDisagree(key, "the manifest lists it twice")
     for entry in entries:
         _check_entry(entry, header.entries[entry.key])
     for group in by_tensor(entries).values():
@@ -179,6 +190,8 @@ def _check_entry(entry: TensorEntry, stored: container.Entry) -> None:
 
 def _check_group(group: Sequence[TensorEntry]) -> None:
     first = group[0]
+    if len(group) > MAX_SLICES:
+        raise EntriesDisagree(first.key, f"its tensor has more than {MAX_SLICES} entries")
     for entry in group[1:]:
         same = (first.dtype, first.shape, first.sha256_before, first.sha256_after)
         if same != (entry.dtype, entry.shape, entry.sha256_before, entry.sha256_after):

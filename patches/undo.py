@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api_schemas.patches import FORMAT_VERSION, TensorEntry
 from patches import container, digests, slices
-from patches.errors import EntriesDisagree, MalformedContainer
+from patches.errors import EntriesDisagree, MalformedContainer, UnsafePath
 from patches.folder import (
     FILE_NAME,
     METADATA,
@@ -35,6 +35,7 @@ UNDO_FOLDER: Final = f"{STATE_FOLDER}/undo"
 UNDO_NAME: Final = "undo.json"
 _EARLIER: Final = "earlier"
 _SPENT: Final = "undo.spent"
+_MAX_RECORD_BYTES: Final = 64 << 20
 
 
 class UndoRecord(BaseModel):
@@ -135,13 +136,17 @@ def write_undo(
 def read_undo(folder: Path) -> Undo | None:
     """The checked undo of a patched folder, or None where it keeps none.
 
-    Raises MalformedContainer, DigestMismatch and EntriesDisagree for a damaged one.
+    Raises MalformedContainer, DigestMismatch and EntriesDisagree for a damaged one, UnsafePath for
+    one that is reached through a link.
     """
+    _refuse_links(folder)
     _finish_removal(folder)
     undo = folder / UNDO_FOLDER
     path, file = undo / UNDO_NAME, undo / FILE_NAME
     if not path.is_file() or not file.is_file():
         return None
+    if path.stat().st_size > _MAX_RECORD_BYTES:
+        raise MalformedContainer("it is larger than 64 MiB", name=UNDO_NAME)
     try:
         record = UndoRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -149,6 +154,19 @@ def read_undo(folder: Path) -> Undo | None:
     check_digest(file, sha256=record.patch_sha256, size=record.patch_bytes)
     check_entries(record.tensors, container.read_header(file))
     return Undo(record, file)
+
+
+def _refuse_links(folder: Path) -> None:
+    """No part of the undo leads elsewhere: it is renamed and removed, and not by somebody's link.
+
+    Raises UnsafePath.
+    """
+    state, undo = folder / STATE_FOLDER, folder / UNDO_FOLDER
+    spent = state / _SPENT
+    inside = [undo / name for name in (UNDO_NAME, FILE_NAME, _EARLIER)]
+    for place in (state, undo, spent, *inside, spent / _EARLIER):
+        if place.is_symlink():
+            raise UnsafePath(place.relative_to(folder).as_posix(), "it is a symbolic link")
 
 
 def copy_earlier(undo: Path, target: Path) -> None:
