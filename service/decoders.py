@@ -112,13 +112,15 @@ class Decoder:
             self._send(decoding.NUMBER.pack(size))
             while chunk := picture.read(_CHUNK_BYTES):
                 self._send(chunk)
+        # Whoever dies before this is not to be blamed on a picture.
+        self._expect(self._answer(0)[0] == decoding.TAKEN)
 
     def look(self) -> Seen | Flaw:
         """What the next picture's header says."""
         self._begin(self._next())
         kind, content = self._answer(decoding.SEEN.size)
         if kind == decoding.FLAW:
-            return Flaw(content.decode("ascii", "replace"))
+            return self._flaw(content)
         self._expect(kind == decoding.HEADER and len(content) == decoding.SEEN.size)
         return Seen(*decoding.SEEN.unpack(content))
 
@@ -136,10 +138,14 @@ class Decoder:
                 max_bytes -= len(content)
                 target.write(content)
             elif kind == decoding.FLAW:
-                return Flaw(content.decode("ascii", "replace"))
+                return self._flaw(content)
             else:
                 self._expect(kind == decoding.END)
                 return None
+
+    def lied(self) -> DecoderLost:
+        """What to raise where something that it said shows to be false."""
+        return self._lost(None)
 
     def end(self) -> None:
         """The process is gone; safe to call again."""
@@ -184,6 +190,11 @@ class Decoder:
             self._expect(bool(piece))
             found += piece
         return bytes(found)
+
+    def _flaw(self, content: bytes) -> Flaw:
+        code = content.decode("ascii", "replace")
+        self._expect(code in decoding.CODES)
+        return Flaw(code)
 
     def _expect(self, fits: bool) -> None:
         if not fits:

@@ -6,9 +6,10 @@ no environment, and takes itself what it does not need before it reads a byte. I
 what a picture may be is decided on the other side, which trusts nothing that is said here.
 
 A batch, as the other side sees it: it sends how many pictures there are (4 bytes) and each with
-its size in front (4 bytes); gets for each a ``HEADER``, or a ``FLAW``; sends ``GO`` to have them
-decoded, or ``STOP``; gets for each its ``DATA``, in pieces, and an ``END``, or a ``FLAW``. Each
-answer is its kind (1 byte), its size (4 bytes) and that many bytes. Numbers are big-endian.
+its size in front (4 bytes); gets ``TAKEN``, and for each a ``HEADER``, or a ``FLAW``; sends ``GO``
+to have them decoded, or ``STOP``; gets for each its ``DATA``, in pieces, and an ``END``, or a
+``FLAW``. Each answer is its kind (1 byte), its size (4 bytes) and that many bytes. Numbers are
+big-endian.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP")
 #: Phones store a second, smaller view in the file: a still picture all the same.
 _STILL_WITH_VIEWS: Final = "MPO"
 
+TAKEN: Final = b"t"
 HEADER: Final = b"h"
 DATA: Final = b"d"
 END: Final = b"e"
 FLAW: Final = b"f"
 GO: Final = b"g"
 STOP: Final = b"s"
+#: Every flaw that is told of.
+CODES: Final = ("not_an_image", "unreadable", "too_costly")
 #: Kind and size of an answer.
 ANSWER: Final = struct.Struct(">cI")
 NUMBER: Final = struct.Struct(">I")
@@ -100,6 +104,8 @@ def _serve(count: int, source: BinaryIO, target: BinaryIO, cpu_seconds: int) -> 
     for _ in range(count):
         (size,) = NUMBER.unpack(_exactly(source, NUMBER.size))
         pictures.append(_exactly(source, size))
+    _answer(target, TAKEN, b"")
+    target.flush()
     for picture in pictures:
         _allow(cpu_seconds)
         _look(picture, target)

@@ -15,7 +15,9 @@ ServiceError
 │   └── InvalidLastEventId
 ├── UnsupportedMediaType
 │   └── JsonOnly
+├── HeadTooLarge
 ├── BodyTooLarge
+├── BodyTooSlow
 ├── InvalidRequest
 │   ├── UnknownModel
 │   ├── UnknownMethod
@@ -131,8 +133,16 @@ class JsonOnly(UnsupportedMediaType):
     """Send application/json, without a Content-Encoding."""
 
 
+class HeadTooLarge(ServiceError):
+    """The request has too many headers, or too long ones; leave out what it does not need."""
+
+
 class BodyTooLarge(ServiceError):
     """The body is larger than this service accepts; send fewer or smaller pictures."""
+
+
+class BodyTooSlow(ServiceError):
+    """The body came too slowly; send it again over a faster line, or with smaller pictures."""
 
 
 class InvalidRequest(ServiceError):

@@ -132,14 +132,15 @@ def _clean(
     try:
         return _clean_once(pictures, limits, decoders, folder)
     except DecoderSlow as lost:
-        raise _too_costly(pictures, lost) from None
+        raise _at_fault(pictures, lost, "too_costly") from None
     except DecoderLost:
         pass
     try:
         # Once more: it may have died of something else, such as a machine without memory.
         return _clean_once(pictures, limits, decoders, folder)
     except DecoderLost as lost:
-        raise _too_costly(pictures, lost) from None
+        code = "too_costly" if isinstance(lost, DecoderSlow) else "unreadable"
+        raise _at_fault(pictures, lost, code) from None
 
 
 def _clean_once(
@@ -213,18 +214,15 @@ def _write(decoder: Decoder, header: Seen, path: Path) -> str | Flaw:
         try:
             return plain_png.digest(file, width, height)
         except plain_png.NotPlain:
-            logger.warning("decoder made no plain picture")
-            return Flaw("unreadable")
+            raise decoder.lied() from None
 
 
-def _too_costly(pictures: Sequence[_Picture], lost: DecoderLost) -> Exception:
+def _at_fault(pictures: Sequence[_Picture], lost: DecoderLost, code: str) -> Exception:
     """The picture that took a decoder down; without one the decoders themselves are at fault."""
     if lost.number is None:
         return DecoderUnavailable()
-    return InvalidSamples([_problem(pictures[lost.number].pointer, "too_costly")])
+    return InvalidSamples([_problem(pictures[lost.number].pointer, code)])
 
 
 def _problem(pointer: str, code: str) -> FieldProblem:
-    # The code may have come from a decoder, which is believed nothing.
-    known = code if code in FLAWS else "unreadable"
-    return FieldProblem(pointer=pointer, code=known, detail=FLAWS[known])
+    return FieldProblem(pointer=pointer, code=code, detail=FLAWS[code])

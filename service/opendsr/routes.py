@@ -124,6 +124,7 @@ def read_certificate(parts: PartsOf) -> Response:
         SubjectRequestConflict,
         errors.JsonOnly,
         errors.BodyTooLarge,
+        errors.BodyTooSlow,
         errors.QuotaExceeded,
         errors.StorageUnavailable,
         errors.DecoderUnavailable,

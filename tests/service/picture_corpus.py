@@ -234,7 +234,7 @@ def corpus() -> list[Hostile]:
         Hostile("WEBP with EXIF and XMP",
                 encoded(look(), "WEBP", quality=95, exif=described(SECRET), xmp=SECRET)),
         Hostile("JPEG with a broken EXIF",
-                encoded(look(), "JPEG", exif=b"Exif\0\0" + SECRET), BAD),
+                encoded(look(), "JPEG", exif=b"Exif\0\0" + SECRET), ("", *BAD)),
         *modes(),
         *damaged(),
     ]  # fmt: skip

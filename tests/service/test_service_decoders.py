@@ -33,6 +33,8 @@ ROOT = Path(__file__).parents[2]
 #: What each decoder in bad hands does with three pictures, and how the request is answered.
 BAD = {
     "dies at once": ("", None),
+    "dies while it is given them": ("exactly(6); die()", None),
+    "takes them for granted": ("say(b'h', SIZE); hang()", None),
     "dies at the second header": ("take(); header(); die()", "/s/1"),
     "dies at the third picture": ("take(); headers(); good(); good(); die()", "/s/2"),
     "hangs at the second header": ("take(); header(); hang()", "/s/1"),
@@ -57,6 +59,7 @@ def exactly(size):
 def take():
     for _ in range(struct.unpack(">I", exactly(4))[0]):
         exactly(struct.unpack(">I", exactly(4))[0])
+    say(b"t", b"")
 def say(kind, content, size=None):
     link.sendall(kind + struct.pack(">I", len(content) if size is None else size) + content)
 def header(): say(b"h", SIZE)
@@ -224,6 +227,7 @@ def test_others_are_served_while_a_decoder_hangs(
         (answer,) = answers
         assert answer.status_code == 422
         assert [wrong["pointer"] for wrong in answer.json()["errors"]] == ["/samples/0"]
+        monkeypatch.undo()
         with made() as sound:
             object.__setattr__(front.parts, "decoders", sound)
             answer = http.post("/unlearn", files=[request, *as_files(pictures(3))])
