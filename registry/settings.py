@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -116,9 +117,10 @@ class Settings(BaseSettings):
         named = [self.oidc_issuer, self.oidc_audience, self.oidc_jwks]
         if any(named) and not all(named):
             raise ValueError("set RAZOR_OIDC_ISSUER, _AUDIENCE and _JWKS together, or none of them")
-        scheme, separator, rest = (self.oidc_jwks or "").partition("://")
-        host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
-        if separator and scheme != "https" and not (scheme == "http" and host in LOOPBACK):
+        source = self.oidc_jwks or ""
+        address = urlsplit(source)
+        here = address.scheme == "http" and address.hostname in LOOPBACK and "@" not in source
+        if "://" in source and address.scheme != "https" and not here:
             # Whoever stands on the way could hand us keys of their own.
             raise ValueError("RAZOR_OIDC_JWKS must be a file or an https address")
         if not self.oidc_algorithms:

@@ -12,6 +12,7 @@ import uvicorn
 from registry.settings import Settings
 from service import logs
 from service.app import create_app
+from service.connections import TimedProtocol
 
 logger = logging.getLogger("razor.service")
 
@@ -49,7 +50,7 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http="h11",
+        http=TimedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

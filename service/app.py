@@ -43,7 +43,7 @@ from service.broker import Broker, CeleryBroker
 from service.decoders import Decoders
 from service.guard import Guard
 from service.metrics import Measures
-from service.middleware import BodyLimit, Edge
+from service.middleware import Bounds, Edge
 from service.opendsr import described
 from service.opendsr import routes as opendsr
 from service.opendsr.signing import Signer
@@ -128,7 +128,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     for exception in (*problems.TABLE, HTTPException, RequestValidationError):
         app.add_exception_handler(exception, _answer_problem)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Bounds, max_bytes=settings.max_body_bytes)
     app.add_middleware(Edge, measures=parts.measures)
     return app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -19,6 +20,13 @@ logger = logging.getLogger("razor.http")
 
 #: What an incoming X-Request-ID may be; anything else could smuggle data into the logs.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Far above what clients and proxies send. The server's own bound does not hold for a head that
+#: comes in one piece.
+MAX_HEADERS: Final = 200
+MAX_HEAD_BYTES: Final = 2**16
+#: A body must come at this pace (ours: a modem's), after so much time to begin with.
+MIN_BODY_BYTES_PER_SECOND: Final = 4096
+BODY_GRACE_SECONDS: Final = 30.0
 #: nginx's code for a caller who left before the answer; nothing is sent with it.
 CLIENT_LEFT: Final = 499
 
@@ -110,8 +118,14 @@ class _Exchange:
         await self._send(message)
 
 
-class BodyLimit:
-    """Cuts a body off at ``max_bytes``: by its declared length at once, else while it streams."""
+class Bounds:
+    """Refuses a head that is too large, and cuts a body off at ``max_bytes``.
+
+    By its declared length at once, else while it streams.
+
+    And one that comes too slowly: after ``BODY_GRACE_SECONDS`` it must have come at a pace that no
+    line is below, so that whoever drips a byte now and then does not hold a request for good.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -122,16 +136,30 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if _too_large(scope):
+            await problems.response_to(errors.HeadTooLarge(), scope)(scope, receive, send)
+            return
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdecimal() and int(declared) > self._max_bytes:
             await problems.response_to(errors.BodyTooLarge(), scope)(scope, receive, send)
             return
         taken = 0
+        whole = False
+        began = time.monotonic()
 
         async def limited() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole
+            if whole:
+                # Waiting for the caller to leave, as event streams do, may take for ever.
+                return await receive()
+            pace = BODY_GRACE_SECONDS + taken / MIN_BODY_BYTES_PER_SECOND
+            try:
+                async with asyncio.timeout(began + pace - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise errors.BodyTooSlow from None
             if message["type"] == "http.request":
+                whole = not message.get("more_body", False)
                 taken += len(message.get("body", b""))
                 if taken > self._max_bytes:
                     # Raised into whoever reads the body; the exception handler answers 413.
@@ -139,3 +167,10 @@ class BodyLimit:
             return message
 
         await self._app(scope, limited, send)
+
+
+def _too_large(scope: Scope) -> bool:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    size_bytes = sum(len(name) + len(value) for name, value in headers)
+    size_bytes += len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    return len(headers) > MAX_HEADERS or size_bytes > MAX_HEAD_BYTES

@@ -14,6 +14,8 @@ from typing import Any
 import uvicorn
 from front_world import World, make_world, register
 
+from service.connections import TimedProtocol
+
 START_SECONDS = 20.0
 
 
@@ -56,7 +58,13 @@ def start(root: Path, *, port: int | None = None, **settings: Any) -> Live:
     made = make_world(root, **settings)
     port = port or free_port()
     config = uvicorn.Config(
-        made.app, port=port, http="h11", ws="none", lifespan="on", log_config=None, access_log=False
+        made.app,
+        port=port,
+        http=TimedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
