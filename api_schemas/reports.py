@@ -100,7 +100,7 @@ class Preflight(Output):
     accuracy: Measurement
     chance: float
     sample_similarity: float
-    kin_similarity: float
+    kin_similarity: float | None = None  # reports of the first release were written without it
     stranger_similarity: float
 
 

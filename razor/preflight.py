@@ -56,6 +56,7 @@ def judged(
 def warnings(preflight: Preflight) -> list[str]:
     """What a reader of the report must know about the samples."""
     found = []
+    assert preflight.kin_similarity is not None, "only the first release left it out"
     halfway = (preflight.kin_similarity + preflight.stranger_similarity) / 2
     if preflight.sample_similarity < halfway:
         found.append(UNLIKE)

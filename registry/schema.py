@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
 
 from registry.tables import Base
 
@@ -44,6 +46,23 @@ def downgrade(url: URL, revision: str) -> None:
     with _alone(url) as connection:
         command.downgrade(_config(connection), revision)
         _check_references(connection)
+
+
+def newest() -> str:
+    """The revision that this release's code is written for."""
+    # By name: the scripts are numbered, and Alembic is not imported for this.
+    return max(path.name for path in (_FOLDER / "versions").glob("[0-9]*_*.py")).partition("_")[0]
+
+
+def found(session: Session) -> str | None:
+    """The revision that the database's tables have; None where nobody has made any."""
+    try:
+        revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+    except (OperationalError, ProgrammingError):
+        # There is no such table; what else could be wrong shows with the next statement.
+        session.rollback()
+        return None
+    return revision
 
 
 def differences(url: URL) -> list[Any]:

@@ -36,10 +36,17 @@ def make_app(settings: Settings, exporter: Exporter | None = None) -> Celery:
 
     def run(job_id: str) -> None:
         """Claim the most urgent job, whichever it is, and see it through."""
+        from worker import release
         from worker.runner import work
 
         log.info("woken for %s", job_id)
-        work(settings)
+        try:
+            work(settings)
+        except release.OtherRelease as other:
+            # The job was not touched: it waits in the database for a worker that fits.
+            log.error("%s", other)
+            if other.worker_is_old:
+                release.stop_worker()
 
     app.task(run, name=RUN_TASK)
     worker_process_init.connect(functools.partial(_child_starts, exporter), weak=False)

@@ -24,7 +24,7 @@ from registry.database import Database
 from registry.errors import LeaseLost, StaleParent
 from registry.patches import NewPatch
 from registry.settings import Settings
-from worker import failures, targets, telling
+from worker import failures, release, targets, telling
 from worker.heartbeat import Heartbeat
 from worker.warm import Warm, WarmCache
 
@@ -51,9 +51,13 @@ _child: _Child | None = None
 
 
 def work(settings: Settings) -> None:
-    """Claims the most urgent job and sees it through; returns at once if there is none."""
+    """Claims the most urgent job and sees it through; returns at once if there is none.
+
+    Nothing is claimed from a database of another release, see ``worker.release``.
+    """
     child = _get_child(settings)
     with child.database.transaction() as session:
+        release.check(session)
         job = jobs.claim(
             session,
             worker=f"{socket.gethostname()}:{os.getpid()}",
