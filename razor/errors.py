@@ -7,6 +7,7 @@ RazorError
 ├── RetainSetInvalid         the retain folder or its index cannot be used
 ├── TooFewPictures           there are not enough pictures to fit, select and test
 ├── MethodUnsupported        the method has no meaning for this model
+├── OutOfMemory              not even one row fits into the device's memory
 ├── ExportImpossible         a patch has no form of the kind that was asked for
 └── EditDiverged             the edit produced values that are not finite
 """
@@ -43,6 +44,10 @@ class TooFewPictures(RazorError):
 
 class MethodUnsupported(RazorError):
     """The method cannot edit a model of this architecture; choose another method."""
+
+
+class OutOfMemory(RazorError):
+    """The run needs more memory than the worker has; give it more, or a model that is smaller."""
 
 
 class ExportImpossible(RazorError):

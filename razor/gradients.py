@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from razor import room
 from razor.errors import EditDiverged
 from razor.protocols import Batch, Unit
 
@@ -45,23 +47,30 @@ def mean_gradient(
     """The mean over batches of the loss's gradient with respect to the named parameters.
 
     Nothing is left behind in ``.grad``. A parameter that the loss does not depend on gets zeros.
-    Raises EditDiverged where a loss is not finite.
+    Where memory is short, the rows of a batch go through in halves. Raises EditDiverged where a
+    loss is not finite; OutOfMemory.
     """
     total: dict[str, Tensor] = {}
     with trainable(model, names) as chosen, torch.enable_grad():
         tensors = list(chosen.values())
         for batch in batches:
-            value = loss(batch)
-            if not torch.isfinite(value):
-                raise EditDiverged("a loss is not finite; ask for shorter steps and try again")
-            # A loss that depends on none of them has no graph at all.
-            found: Sequence[Tensor | None] = [None] * len(tensors)
-            if value.requires_grad:
-                found = torch.autograd.grad(value, tensors, allow_unused=True)
+            found = room.of(model).trying(functools.partial(_gradient, loss, batch, tensors))
             for name, tensor, gradient in zip(chosen, tensors, found, strict=True):
                 part = torch.zeros_like(tensor) if gradient is None else gradient
                 total[name] = total[name].add_(part) if name in total else part.clone()
     return {name: gradient.div_(len(batches)) for name, gradient in total.items()}
+
+
+def _gradient(
+    loss: Callable[[Batch], Tensor], batch: Batch, tensors: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    value = loss(batch)
+    if not torch.isfinite(value):
+        raise EditDiverged("a loss is not finite; ask for shorter steps and try again")
+    # A loss that depends on none of them has no graph at all.
+    if not value.requires_grad:
+        return [None] * len(tensors)
+    return torch.autograd.grad(value, tensors, allow_unused=True)
 
 
 def restrict(unit: Unit, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -28,7 +28,7 @@ from api_schemas.reports import (
 )
 from api_schemas.requests import PICTURES, Probe
 from api_schemas.shelf import GateThresholds
-from razor import catalog, cost, gate, preflight, rehearsal, seeding
+from razor import catalog, cost, gate, preflight, rehearsal, room, seeding
 from razor.errors import EditDiverged
 from razor.material import Material
 from razor.memory import Passes
@@ -77,6 +77,7 @@ def unlearn(
     cost.reset_peak_memory()
     clock = cost.Clock()
     family.passes = Passes(between) if between is not None else Passes()
+    room.of(family.model).forget()
     study = catalog.study(family, task.pictures)
     snapshot = Snapshot(family.model, family.units(), family.dtypes())
     try:

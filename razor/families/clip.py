@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from api_schemas.families import Family
-from razor import heads, objectives
+from razor import heads, objectives, room
 from razor.errors import CheckpointInvalid
 from razor.families import hf_clip_layout, open_clip_layout
 from razor.families.network import Network, tensors_on_disk
@@ -211,7 +211,7 @@ class Clip:
     def _images(self, pixels: Tensor) -> Tensor:
         self.passes.forward += 1
         inputs = self.network.sizing.normalise(pixels.to(self.device))
-        return F.normalize(self.network.encode_images(inputs).float(), dim=-1)
+        return F.normalize(self._through(self.network.encode_images, inputs), dim=-1)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         self.passes.forward += 1
@@ -220,8 +220,13 @@ class Clip:
             self._tokens.update(zip(unseen, self.network.tokenize(unseen), strict=True))
         place = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         tokens = torch.stack([self._tokens[text] for text in place]).to(self.device)
-        embedded = F.normalize(self.network.encode_tokens(tokens).float(), dim=-1)
+        embedded = F.normalize(self._through(self.network.encode_tokens, tokens), dim=-1)
         return embedded if len(place) == len(texts) else embedded[[place[text] for text in texts]]
+
+    def _through(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        return room.of(self.model).through(
+            len(inputs), lambda rows: encode(inputs[rows.start : rows.stop]).float()
+        )
 
 
 def load(folder: Path, device: str = "cpu") -> Clip:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from api_schemas.families import Family
-from razor import heads, seeding
+from razor import heads, room, seeding
 from razor.errors import MethodUnsupported
 from razor.families import denoiser, diffusers_layout, noise
 from razor.families.diffusers_layout import TEXT_ENCODERS, Pipeline
@@ -224,7 +224,13 @@ class Diffusion:
         """What the denoiser answers; gradients flow. Equal prompts are encoded once."""
         self.passes.forward += 1
         given = self._conditions(prompts)
-        return denoiser.predict(self.pipeline, latents, steps, given)
+
+        def said(rows: range) -> Tensor:
+            part = given if len(rows) == len(prompts) else given.take(list(rows))
+            at = slice(rows.start, rows.stop)
+            return denoiser.predict(self.pipeline, latents[at], steps[at], part)
+
+        return room.of(self.model).through(len(prompts), said)
 
     @torch.no_grad()
     def answers(self, latents: Tensor, steps: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -253,11 +259,11 @@ class Diffusion:
         """Pictures uint8 (n, 3, size, size), or their latents; each by its own seed alone."""
         pipe: Any = self.pipeline.pipe
         at_once = max(1, min(PICTURES, LATENT_VALUES // torch.Size(self.latent_shape()).numel()))
-        parts = []
-        for start in range(0, len(prompts), at_once):
-            drawn = [seeding.generator(seed, "picture") for seed in seeds[start : start + at_once]]
+
+        def painted(rows: range) -> Tensor:
+            drawn = [seeding.generator(seeds[row], "picture") for row in rows]
             found = pipe(
-                list(prompts[start : start + at_once]),
+                [prompts[row] for row in rows],
                 height=self.sizing.size,
                 width=self.sizing.size,
                 num_inference_steps=SAMPLING_STEPS,
@@ -268,8 +274,9 @@ class Diffusion:
             self.passes.forward += SAMPLING_STEPS
             if not latents:
                 found = (found * 255).round().clamp(0, 255).to(torch.uint8).cpu()
-            parts.append(found)
-        return torch.cat(parts)
+            return cast(Tensor, found)
+
+        return torch.cat(room.of(self.model).parts(len(prompts), at_once, painted))
 
     def _conditions(self, prompts: Sequence[str]) -> denoiser.Conditioning:
         place = {text: index for index, text in enumerate(dict.fromkeys(prompts))}

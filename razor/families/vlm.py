@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from api_schemas.families import Family
-from razor import heads
+from razor import heads, room
 from razor.families import vlm_layout
 from razor.families.network import tensors_on_disk, triple
 from razor.families.vlm_batches import ForgetBatch, NamingBatch, RetainBatch, Shown, Spoken
@@ -132,19 +132,29 @@ class Vlm:
 
         Word by word the likeliest; with a seed drawn at random, as likely as the model says.
         """
-        found: list[list[int]] = []
+
+        def answered(rows: range) -> list[list[int]]:
+            asked = [questions[row] for row in rows]
+            return self._answered(shown.take(rows), asked, sampled=seed is not None)
+
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
                 torch.manual_seed(seed)
-            for start in range(0, len(questions), CHUNK):
-                rows = range(start, min(len(questions), start + CHUNK))
-                found += self._answered(
-                    shown.take(rows), [questions[k] for k in rows], sampled=seed is not None
-                )
-        return found
+            parts = room.of(self.model).parts(len(questions), CHUNK, answered)
+        return [tokens for part in parts for tokens in part]
 
     def logits(self, spoken: Spoken) -> Tensor:  # (n, longest answer, vocabulary)
         """What the model thinks of each place of the answers; gradients flow."""
+        longest = int(spoken.lengths.max())
+
+        def part(rows: range) -> Tensor:
+            found = self._logits(spoken if len(rows) == len(spoken) else spoken.take(rows))
+            short = longest - found.shape[1]
+            return F.pad(found, (0, 0, 0, short)) if short else found
+
+        return room.of(self.model).through(len(spoken), part)
+
+    def _logits(self, spoken: Spoken) -> Tensor:
         self.passes.forward += 1
         network: Any = self.model
         # What stands at a place is foretold at the place before it; earlier ones are not computed.
@@ -184,6 +194,13 @@ class Vlm:
 
     def features(self, shown: Shown) -> Tensor:  # (n, d)
         """What the projector reads of each picture, averaged over its places; gradients flow."""
+
+        def part(rows: range) -> Tensor:
+            return self._features(shown if len(rows) == shown.count else shown.take(rows))
+
+        return room.of(self.model).through(shown.count, part)
+
+    def _features(self, shown: Shown) -> Tensor:
         self.passes.forward += 1
         network: Any = self.model
         read: list[Tensor] = []
