@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +20,23 @@ from sqlalchemy import (
     make_url,
     text,
 )
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from registry import idempotency, schema
 from registry.errors import KeysMissing
 from registry.installation import Keys
 
-#: How long a transaction waits for another one on SQLite before it gives up.
-SQLITE_WAIT_SECONDS = 30
+#: How long anybody waits for the database before giving up.
+WAIT_SECONDS = 30.0
 #: FastAPI's thread pool has 40 threads; each may hold one connection.
 IDLE_CONNECTIONS = 5
 MORE_CONNECTIONS = 40
+#: How long a connection may lie idle and be trusted.
+RESTED_SECONDS: Final = 1.0
 _KEYS: Final = "razor.keys"
+_RESTS: Final = "razor.rests"
 
 #: Marks the connections of transactions that only read.
 _READS = "razor_reads"
@@ -44,15 +50,19 @@ class Database:
 
     ``url``: ``sqlite:////folder/file.db`` or ``postgresql+psycopg://user@host/name``. ``keys``
     are the installation's: without them nobody's data is taken in, and none is opened.
+    ``wait_seconds``: for a connection, for another transaction on SQLite, for an answer of
+    PostgreSQL; then ``OperationalError`` or the pool's ``TimeoutError`` is raised.
     """
 
-    def __init__(self, url: str, keys: Keys | None = None) -> None:
+    def __init__(
+        self, url: str, keys: Keys | None = None, *, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
         self._url = make_url(url)
         self._keys = keys
-        self._engine = _engine(self._url)
+        self._engine = _engine(self._url, wait_seconds)
         info = {_KEYS: keys}
         self._sessions = sessionmaker(self._engine, expire_on_commit=False, info=info)
-        self._readers = sessionmaker(self._engine.execution_options(**{_READS: True}), info=info)
+        self._readers = sessionmaker(_reader(self._engine), info=info)
 
     @property
     def keys(self) -> Keys:
@@ -75,7 +85,9 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """The same for a block that only reads: on SQLite it waits for no writer, nor they for it.
 
-        A write in it would fail on SQLite whenever another process wrote meanwhile.
+        On PostgreSQL each statement sees the database as it is when it begins, as it does in a
+        transaction too; so none is opened. A write in it would fail on SQLite whenever another
+        process wrote meanwhile.
         """
         with self._readers.begin() as session:
             yield session
@@ -121,24 +133,63 @@ def keys_of(session: Session) -> Keys:
     return cast(Keys, keys)
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, wait_seconds: float) -> Engine:
     options: dict[str, Any] = {
         "json_serializer": _to_json,
         "pool_size": IDLE_CONNECTIONS,
         "max_overflow": MORE_CONNECTIONS,
+        "pool_timeout": wait_seconds,
         # A request's parameters hold the target's name; an error's text must not.
         "hide_parameters": True,
     }
     if url.get_backend_name() == "sqlite":
         if url.database is not None:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS}, **options)
+        engine = create_engine(url, connect_args={"timeout": wait_seconds}, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
     else:
-        engine = create_engine(url, pool_pre_ping=True, **options)
+        engine = create_engine(url, **options)
+        event.listen(engine, "do_connect", functools.partial(_connect_patiently, wait_seconds))
+        event.listen(engine, "checkin", _note_rest)
+        event.listen(engine, "checkout", functools.partial(_check_rested, engine))
     event.listen(engine, "handle_error", _hide_rows)
     return engine
+
+
+def _connect_patiently(
+    wait_seconds: float, _dialect: object, _record: object, _: object, parameters: dict[str, Any]
+) -> Any:
+    # Only here: whoever stays with SQLite starts without the driver.
+    from registry import patience
+
+    return patience.connect(wait_seconds, **parameters)
+
+
+def _reader(engine: Engine) -> Engine:
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(**{_READS: True})
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _note_rest(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_RESTS] = time.monotonic()
+
+
+def _check_rested(
+    engine: Engine, connection: Any, record: ConnectionPoolEntry, _proxy: object
+) -> None:
+    """A connection that has lain idle is tried before it is used: the server may have gone.
+
+    One that was in use a moment ago is not: that would be a question before each question.
+    """
+    if time.monotonic() - record.info.get(_RESTS, time.monotonic()) < RESTED_SECONDS:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as error:
+        # The pool takes another one, or makes one.
+        raise DisconnectionError from error
 
 
 def _hide_rows(context: ExceptionContext) -> None:

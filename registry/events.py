@@ -7,11 +7,12 @@ other. Callers of ``append`` therefore hold that lock: they have just written th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from api_schemas.events import EventData, EventType, JobEvent
@@ -29,6 +30,27 @@ class Left:
 
 
 NOTHING_LEFT: Final = Left()
+#: Of how many jobs one statement asks.
+AT_ONCE: Final = 500
+# Made once, because who listens asks again and again.
+_LATEST: Final = select(func.max(JobEventRow.number)).where(
+    JobEventRow.job_id == bindparam("job_id")
+)
+_LATEST_OF: Final = (
+    select(JobEventRow.job_id, func.max(JobEventRow.number))
+    .where(JobEventRow.job_id.in_(bindparam("job_ids", expanding=True)))
+    .group_by(JobEventRow.job_id)
+)
+_AFTER: Final = (
+    select(JobEventRow)
+    .where(
+        JobEventRow.job_id == bindparam("job_id"),
+        JobEventRow.number > bindparam("number"),
+        JobEventRow.tenant == bindparam("tenant"),
+    )
+    .order_by(JobEventRow.number)
+    .limit(bindparam("limit"))
+)
 
 
 _TO_QUEUE: Final = {
@@ -102,23 +124,23 @@ def after(session: Session, job_id: str, number: int, *, tenant: str, limit: int
     Another tenant's job has none. A reader that goes on after the last id it saw misses nothing
     and sees nothing twice.
     """
-    rows = session.scalars(
-        select(JobEventRow)
-        .where(
-            JobEventRow.job_id == job_id,
-            JobEventRow.number > number,
-            JobEventRow.tenant == tenant,
-        )
-        .order_by(JobEventRow.number)
-        .limit(limit)
-    )
+    asked = {"job_id": job_id, "number": number, "tenant": tenant, "limit": limit}
+    rows = session.scalars(_AFTER, asked)
     return [from_row(row) for row in rows]
 
 
 def latest(session: Session, job_id: str) -> int:
     """The id of the job's last event, 0 if it has none."""
-    query = select(func.max(JobEventRow.number)).where(JobEventRow.job_id == job_id)
-    return session.scalar(query) or 0
+    return session.scalar(_LATEST, {"job_id": job_id}) or 0
+
+
+def latest_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """The same for many jobs at once; those without an event are left out."""
+    found: dict[str, int] = {}
+    for start in range(0, len(job_ids), AT_ONCE):
+        ids = job_ids[start : start + AT_ONCE]
+        found.update(session.execute(_LATEST_OF, {"job_ids": ids}).tuples().all())
+    return found
 
 
 def from_row(row: JobEventRow) -> JobEvent:

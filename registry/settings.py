@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     recovery_seconds: PositiveFloat = 2.0
     resend_after_seconds: PositiveFloat = 30.0
     job_time_limit_seconds: int = Field(default=3600, ge=2)
+    #: How long anybody waits for an answer of the database; a request then gets 503.
+    database_wait_seconds: PositiveFloat = 15.0
+    #: How soon a worker tries again to store what a full disk did not take.
+    storage_pause_seconds: PositiveFloat = 5.0
 
     #: How many wrong tokens an address may try in a minute before it has to wait.
     auth_failures_per_minute: PositiveInt = 20

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from starlette.concurrency import run_in_threadpool
 
 from api_schemas.access import Scope
 from api_schemas.problems import FieldProblem
@@ -33,15 +34,18 @@ _BEARER: Final = HTTPBearer(
 )
 
 
-def _caller(
+async def _caller(
     request: Request,
     parts: PartsOf,
     needed: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
 ) -> Caller:
-    """Run in the thread pool: it looks into the database."""
-    address = request.client.host if request.client else ""
-    caller = parts.guard.admit(credentials.credentials if credentials else "", address)
+    token = credentials.credentials if credentials else ""
+    caller = parts.guard.recent(token)
+    if caller is None:
+        # In the thread pool: it looks into the database.
+        address = request.client.host if request.client else ""
+        caller = await run_in_threadpool(parts.guard.admit, token, address)
     for scope in map(Scope, needed.scopes):
         if not caller.may(scope):
             raise _insufficient(scope)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,11 +15,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from registry import events as registry_events
 from registry import installation
 from registry import jobs as registry_jobs
 from registry import opendsr as subject_requests
 from registry.blobs import LocalBlobs
 from registry.database import Database
+from registry.jobs import Standing
 from registry.settings import Settings
 from service import (
     artifacts,
@@ -50,6 +53,7 @@ from service.opendsr.signing import Signer
 from service.outbound import Sender
 from service.parts import Parts, now
 from service.sealing import Sealer
+from service.watching import Watch
 
 logger = logging.getLogger("razor.http")
 
@@ -90,15 +94,28 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
 
     ``broker`` replaces the one that the settings name.
     """
-    database = Database(settings.database, installation.load(settings.key_path))
+    database = Database(
+        settings.database,
+        installation.load(settings.key_path),
+        wait_seconds=settings.database_wait_seconds,
+    )
 
     def read() -> metrics.Reading:
-        with database.transaction() as session:
+        with database.reading() as session:
             return metrics.Reading(
                 jobs=registry_jobs.counts(session, now=now()),
                 callbacks_waiting=subject_requests.waiting(session),
             )
 
+    def last_events(job_ids: Sequence[str]) -> dict[str, int]:
+        with database.reading() as session:
+            return registry_events.latest_of(session, job_ids)
+
+    def standings(job_ids: Sequence[str]) -> dict[str, Standing]:
+        with database.reading() as session:
+            return registry_jobs.standings(session, job_ids)
+
+    stopping = threading.Event()
     parts = Parts(
         settings=settings,
         database=database,
@@ -110,6 +127,9 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         sender=Sender(allow_private=settings.webhook_allow_private),
         signer=Signer(settings),
         decoders=Decoders.of(settings),
+        histories=Watch(last_events, stopping),
+        standings=Watch(standings, stopping),
+        stopping=stopping,
     )
     app = Front(
         title="RAZOR",

@@ -31,7 +31,7 @@ def read_patch(
     parts: PartsOf, caller: Reader, patch_id: PatchId, if_none_match: IfNoneMatch = None
 ) -> Response:
     """What the patch changes, on what, why, and how well it did."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         patch = patches.get(session, patch_id, caller.tenant)
     return answers.json_answer(views.patch_view(patch), if_none_match=if_none_match)
 
@@ -57,7 +57,7 @@ def read_patch_file(
     range_header: RangeHeader = None,
 ) -> Response:
     """The new values, in the safetensors layout; the ETag is the file's sha256."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         patch = patches.get(session, patch_id, caller.tenant)
     download = downloads.Download(
         etag=etags.strong(patch.sha256),
@@ -106,7 +106,7 @@ def read_weights(
     One safetensors file; a tar of the whole folder where the model has several. A candidate that
     the gate refused stands on its parent's line and nothing else.
     """
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         patch = patches.get(session, patch_id, caller.tenant)
         model = models.get(session, patch.model_id)
         line = models.lineage(session, patch.model_id, patch.manifest.model.parent)

@@ -66,7 +66,7 @@ class Sizes(Input):
 )
 def list_lines(parts: PartsOf, caller: Auditor, query: Annotated[Listing, Query()]) -> Response:
     """Your tenant's lines. Indexes count every line of the log, so others' lie between them."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         found, following = audit.page(
             session, tenant=caller.tenant, after=query.after, limit=query.limit
         )
@@ -102,7 +102,7 @@ def prove_inclusion(
     parts: PartsOf, caller: Auditor, index: LineIndex, query: Annotated[TreeSize, Query()]
 ) -> Response:
     """The hashes that lead from the line's leaf to the root of the tree of ``size``."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         size = audit.size(session) if query.size is None else query.size
         path = audit.inclusion(session, index, size, tenant=caller.tenant)
     proof = InclusionProof(index=index, size=size, hashes=[value.hex() for value in path])
@@ -119,7 +119,7 @@ def prove_consistency(
     parts: PartsOf, caller: Auditor, query: Annotated[Sizes, Query()]
 ) -> Response:
     """The hashes that lead from the earlier root to the later one."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         second = audit.size(session) if query.second is None else query.second
         path = audit.consistency(session, query.first, second)
     hashes = [value.hex() for value in path]

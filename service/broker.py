@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from celery import Celery
 
 CONNECT_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 5.0
 #: Kombu would try again for seconds before it says that nobody answers; here the outbox row waits.
 _AT_ONCE: Final[dict[str, Any]] = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+#: A server that falls silent must not keep the relay until its connection breaks, if it ever does.
+_IN_TIME: Final[dict[str, Any]] = {
+    "socket_connect_timeout": CONNECT_SECONDS,
+    "socket_timeout": ANSWER_SECONDS,
+}
 
 
 class Broker(Protocol):
@@ -61,7 +67,7 @@ class CeleryBroker:
 
                 self._app = Celery("razor", set_as_current=False)
                 self._app.conf.update(self._settings.celery_config())
-                self._app.conf.broker_transport_options |= _AT_ONCE
+                self._app.conf.broker_transport_options |= _AT_ONCE | _IN_TIME
             return self._app
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -26,7 +25,6 @@ from service.parts import Parts, PartsOf
 
 router = APIRouter(tags=["jobs"])
 
-POLL_SECONDS: Final = 0.5
 #: Shorter than the minute after which proxies cut a silent connection.
 KEEP_ALIVE_SECONDS: Final = 15.0
 #: Then the listener has to come back, and show again that it may listen.
@@ -128,14 +126,14 @@ async def _stream(parts: Parts, caller: Caller, job_id: str, after: int) -> Asyn
         if (over and len(found) < BATCH) or parts.stopping.is_set():
             return
         present = time.monotonic()
-        if present - started > MAX_STREAM_SECONDS:
+        if present - started >= MAX_STREAM_SECONDS:
             return
-        if present - heard > KEEP_ALIVE_SECONDS:
+        if present - heard >= KEEP_ALIVE_SECONDS:
             heard = present
             yield KEEPALIVE_COMMENT
         if len(found) < BATCH:
-            # Between the looks nothing is held: no thread, no connection, no transaction.
-            await asyncio.sleep(POLL_SECONDS)
+            quiet = min(heard + KEEP_ALIVE_SECONDS, started + MAX_STREAM_SECONDS) - present
+            await parts.histories.changed(job_id, after, max(0.0, quiet))
 
 
 def _encoded(event: JobEvent) -> bytes:
@@ -145,13 +143,13 @@ def _encoded(event: JobEvent) -> bytes:
 
 
 def _first_look(parts: Parts, caller: Caller, job_id: str) -> tuple[JobStatus, int]:
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         status = jobs.get(session, job_id, caller.tenant).status
         return status, events.latest(session, job_id)
 
 
 def _look(parts: Parts, caller: Caller, job_id: str, after: int, limit: int) -> list[JobEvent]:
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         return events.after(session, job_id, after, tenant=caller.tenant, limit=limit)
 
 

@@ -1,12 +1,14 @@
 """The door: a bearer token becomes a caller, or one of three refusals.
 
-A key costs one look-up in the database and no write, but for one a minute that remembers its last
-use. A token of an identity provider costs one signature and one look-up of its tenant.
+A key costs one look-up in the database a second, however many requests it comes with, and no write
+but for one a minute that remembers its last use. A token of an identity provider costs one
+signature and one look-up of its tenant, as often.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address
@@ -29,6 +31,8 @@ CHALLENGE: Final = 'Bearer realm="razor"'
 #: No key is longer, and no token of a sane provider.
 _MAX_TOKEN_LENGTH: Final = 8192
 _MAX_KNOWN: Final = 10_000
+#: For how long a token that was admitted is not looked up again: a revoked key lives on that long.
+RECENT_SECONDS: Final = 1.0
 
 
 class Guard:
@@ -73,7 +77,18 @@ class Guard:
             self._known.forget(fingerprint)
             self._failures.take(network, self._failures_per_minute)
             raise
-        self._known.add(fingerprint)
+        self._known.add(fingerprint, caller, settings)
+        return self._counted(caller, settings)
+
+    def recent(self, token: str) -> Caller | None:
+        """Whoever was admitted with this token within ``RECENT_SECONDS``; None: ask ``admit``.
+
+        Quick enough for the event loop. Raises ``RateLimited``.
+        """
+        found = self._known.recent(hashlib.sha256(token.encode()).digest())
+        return None if found is None else self._counted(*found)
+
+    def _counted(self, caller: Caller, settings: TenantSettings) -> Caller:
         if settings.requests_per_minute is not None:
             who = f"{caller.tenant}\n{caller.principal}"
             if wait := self._requests.take(who, settings.requests_per_minute):
@@ -111,26 +126,34 @@ class Guard:
 
 
 class _Known:
-    """Digests of the tokens that were admitted, the latest ``_MAX_KNOWN`` of them."""
+    """The tokens that were admitted, as digests, the latest ``_MAX_KNOWN``; and whose they were."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._digests: OrderedDict[bytes, None] = OrderedDict()
+        self._held: OrderedDict[bytes, tuple[float, Caller, TenantSettings]] = OrderedDict()
 
     def __contains__(self, digest: bytes) -> bool:
         with self._lock:
-            return digest in self._digests
+            return digest in self._held
 
-    def add(self, digest: bytes) -> None:
+    def recent(self, digest: bytes) -> tuple[Caller, TenantSettings] | None:
+        """What was found a moment ago."""
         with self._lock:
-            self._digests[digest] = None
-            self._digests.move_to_end(digest)
-            if len(self._digests) > _MAX_KNOWN:
-                self._digests.popitem(last=False)
+            found = self._held.get(digest)
+        if found is None or time.monotonic() - found[0] > RECENT_SECONDS:
+            return None
+        return found[1:]
+
+    def add(self, digest: bytes, caller: Caller, settings: TenantSettings) -> None:
+        with self._lock:
+            self._held[digest] = (time.monotonic(), caller, settings)
+            self._held.move_to_end(digest)
+            if len(self._held) > _MAX_KNOWN:
+                self._held.popitem(last=False)
 
     def forget(self, digest: bytes) -> None:
         with self._lock:
-            self._digests.pop(digest, None)
+            self._held.pop(digest, None)
 
 
 def _provider(settings: Settings) -> Provider | None:

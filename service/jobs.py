@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -18,6 +17,7 @@ from api_schemas.reports import Report
 from api_schemas.requests import ModelId
 from registry import jobs
 from registry.errors import InvalidCursor, JobNotFound
+from registry.jobs import Standing
 from service import answers, documentation, errors, views
 from service.access import Caller, Reader
 from service.parameters import IfNoneMatch, JobId
@@ -26,7 +26,8 @@ from service.parts import Parts, PartsOf
 router = APIRouter(tags=["jobs"])
 
 MAX_WAIT_SECONDS: Final = 60
-POLL_SECONDS: Final = 0.25
+#: How long a caller who has left may go unnoticed.
+LOOK_UP_SECONDS: Final = 5.0
 
 
 class Waiting(Input):
@@ -83,19 +84,26 @@ async def read_job(
         and not parts.stopping.is_set()
         and not await request.is_disconnected()
     ):
-        # Between the looks nothing is held: no thread, no connection, no transaction.
-        await asyncio.sleep(min(POLL_SECONDS, left))
+        # The standing as the view shows it, so that no change since then is missed.
+        await parts.standings.changed(job_id, _standing(view), min(LOOK_UP_SECONDS, left))
         view = await run_in_threadpool(_view, parts, caller, job_id)
     return answers.json_answer(view, if_none_match=if_none_match)
 
 
 def _view(parts: Parts, caller: Caller, job_id: str) -> JobView:
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         return views.job_view(jobs.get(session, job_id, caller.tenant))
 
 
 def _changing(view: JobView) -> tuple[JobStatus, str, float]:
     return view.status, view.progress.phase, view.progress.fraction
+
+
+def _standing(view: JobView) -> Standing:
+    progress = view.progress
+    return Standing(
+        view.status, progress.phase, progress.fraction, progress.eta_seconds, view.due_at
+    )
 
 
 def _is_current(view: JobView, if_none_match: str) -> bool:
@@ -111,7 +119,7 @@ def _is_current(view: JobView, if_none_match: str) -> bool:
 )
 def list_jobs(parts: PartsOf, caller: Reader, query: Annotated[Listing, Query()]) -> Response:
     """One page of jobs; ``next`` and the ``Link`` header lead to the following one."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         found, following = jobs.page(
             session,
             tenant=caller.tenant,
@@ -139,7 +147,7 @@ def read_evaluation(
     parts: PartsOf, caller: Reader, job_id: JobId, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The report: figures before and after on test pictures, the gate's verdict, the cost."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         job = jobs.get(session, job_id, caller.tenant)
         report = jobs.report(session, job_id)
     if report is None:

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 
 from registry.blobs import BlobStore
 from registry.database import Database
+from registry.jobs import Standing
 from registry.settings import Settings
 from service.broker import Broker
 from service.decoders import Decoders
@@ -21,6 +22,7 @@ from service.metrics import Measures
 from service.opendsr.signing import Signer
 from service.outbound import Sender
 from service.sealing import Sealer
+from service.watching import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,9 @@ class Parts:
     ``submissions`` bounds how many requests are decoded at once, to the cores there are, and with
     them the ``decoders``; the others wait without a thread. ``sealer`` is for webhooks, ``signer``
     signs the OpenDSR facade's answers and callbacks, ``sender`` posts to both. ``stopping`` is set
-    when the process winds down.
+    when the process winds down. ``histories`` tells who waits for a job's next event, by the number
+    of the last one; ``standings`` tells who waits for its next step. ``probes`` bounds how many
+    checks of readiness run.
     """
 
     settings: Settings
@@ -43,9 +47,12 @@ class Parts:
     sender: Sender
     signer: Signer
     decoders: Decoders
+    histories: Watch[int]
+    standings: Watch[Standing]
     submissions: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(1, os.cpu_count() or 1))
     )
+    probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(16))
     stopping: threading.Event = field(default_factory=threading.Event)
 
 

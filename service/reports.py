@@ -34,7 +34,7 @@ def read_report_page(
     It says what was decided, on which figures, and what they do not prove. It never names the
     target; pictures that a generator painted are part of it as long as the tenant keeps pictures.
     """
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         job = jobs.get(session, job_id, caller.tenant)
         report = jobs.report(session, job_id)
         if report is None:

@@ -41,7 +41,7 @@ UNFIT: Final = {
 )
 def list_models(parts: PartsOf, _: Reader) -> Response:
     """The models on the shelf, by id."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         found = models.all_models(session)
     return answers.json_answer(ModelList(items=[views.model_view(model) for model in found]))
 
@@ -54,7 +54,7 @@ def list_models(parts: PartsOf, _: Reader) -> Response:
 )
 def read_model(parts: PartsOf, _: Reader, model_id: ModelId) -> Response:
     """The model, its thresholds and the methods that can edit it."""
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         model = models.get(session, model_id)
     return answers.json_answer(views.model_view(model))
 

@@ -66,7 +66,8 @@ def _sha256(file: BinaryIO) -> str:
 async def read_body(request: Request) -> AsyncIterator[bytes | FormData]:
     """The body, read but not parsed: that is for the thread pool. Files are closed afterwards.
 
-    Raises ``UnsupportedMediaType``, ``MalformedMultipart``, ``BodyTooLarge``.
+    Raises ``UnsupportedMediaType``, ``MalformedMultipart``, ``BodyTooLarge``,
+    ``StorageUnavailable``.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoded = request.headers.get("content-encoding", "identity").strip().lower() != "identity"
@@ -81,6 +82,9 @@ async def read_body(request: Request) -> AsyncIterator[bytes | FormData]:
         )
     except HTTPException:
         raise errors.MalformedMultipart from None
+    except OSError as exc:
+        # Large files are put on the disk while they come in.
+        raise errors.StorageUnavailable from exc
     try:
         yield form
     finally:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
+import tempfile
 from collections.abc import Callable
 from typing import Final, Literal
 
+from anyio import fail_after, to_thread
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -20,6 +21,9 @@ from service.parts import Parts, PartsOf
 router = APIRouter(tags=["system"])
 logger = logging.getLogger("razor.readiness")
 
+#: Of each; more than a check of a service that is well ever takes.
+CHECK_SECONDS: Final = 3.0
+ROOM_BYTES: Final = 2**20
 #: Without these nothing can be accepted; without the broker it can, and is sent on later.
 _NEEDED: Final = ("database", "storage")
 
@@ -47,13 +51,17 @@ async def health() -> Health:
     responses=documentation.problems_of()
     | {503: {"model": Readiness, "description": "Database or storage does not answer."}},
 )
-def readiness(parts: PartsOf) -> Response:
-    """200 while requests can be accepted and kept, even if the broker is down; else 503."""
-    checks = {
-        "database": _check("database", parts.database.ping),
-        "storage": _check("storage", lambda: _check_storage(parts)),
-        "broker": _check("broker", parts.broker.ping),
+async def readiness(parts: PartsOf) -> Response:
+    """200 while requests can be accepted and kept, even if the broker is down; else 503.
+
+    What does not answer in time counts as failed, and no request that waits can delay this one.
+    """
+    probes: dict[str, Callable[[], object]] = {
+        "database": parts.database.ping,
+        "storage": lambda: _check_storage(parts),
+        "broker": parts.broker.ping,
     }
+    checks = {name: await _check(parts, name, probe) for name, probe in probes.items()}
     usable = all(checks[name] == "ok" for name in _NEEDED)
     status: Literal["ready", "degraded", "not_ready"] = "not_ready"
     if usable:
@@ -66,9 +74,10 @@ def readiness(parts: PartsOf) -> Response:
     )
 
 
-def _check(name: str, probe: Callable[[], object]) -> Literal["ok", "failed"]:
+async def _check(parts: Parts, name: str, probe: Callable[[], object]) -> Literal["ok", "failed"]:
     try:
-        probe()
+        with fail_after(CHECK_SECONDS):
+            await to_thread.run_sync(probe, abandon_on_cancel=True, limiter=parts.probes)
     except Exception as exc:  # Whatever the driver raises, the answer is the same.
         logger.info("check failed", extra={"code": name, "error": logs.describe(exc)})
         return "failed"
@@ -76,9 +85,10 @@ def _check(name: str, probe: Callable[[], object]) -> Literal["ok", "failed"]:
 
 
 def _check_storage(parts: Parts) -> None:
-    folder = parts.settings.blob_folder
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise PermissionError
+    """Raises ``OSError`` unless there is room for a picture; what permissions say is not enough."""
+    with tempfile.TemporaryFile(dir=parts.settings.blob_folder) as file:
+        file.write(bytes(ROOM_BYTES))
+        file.flush()
 
 
 @router.get("/version", summary="What runs here", responses=documentation.problems_of())

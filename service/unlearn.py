@@ -180,8 +180,11 @@ def accept(
     limits = intake.Limits.of(parts.settings, len(submitted.request.wanted()))
     data_key = DataKey.random()
     work_folder = parts.settings.work_folder
-    with intake.clean_copies(groups, limits, parts.decoders, work_folder) as copies:
-        stored = {name: _store(parts.blobs, data_key, paths) for name, paths in copies.items()}
+    try:
+        with intake.clean_copies(groups, limits, parts.decoders, work_folder) as copies:
+            stored = {name: _store(parts.blobs, data_key, paths) for name, paths in copies.items()}
+    except OSError as exc:
+        raise errors.StorageUnavailable from exc
     request = submitted.request.model_copy(update={"method": method})
     received_at = now()
     # If this fails the blobs stay behind: nobody has their key, and the janitor sweeps them.
@@ -217,13 +220,10 @@ def _store(blobs: BlobStore, data_key: DataKey, paths: list[Path]) -> list[str]:
 
     # What takes time is waiting for the disk or the store; that of many can be waited for at once.
     together = sum(path.stat().st_size for path in paths) <= STORED_TOGETHER_BYTES
-    try:
-        if not together or len(paths) < 2:
-            return [put(path) for path in paths]
-        with ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="razor-store") as pool:
-            return list(pool.map(put, paths))
-    except OSError as exc:
-        raise errors.StorageUnavailable from exc
+    if not together or len(paths) < 2:
+        return [put(path) for path in paths]
+    with ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="razor-store") as pool:
+        return list(pool.map(put, paths))
 
 
 def _answer(job: Job) -> Response:

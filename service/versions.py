@@ -47,7 +47,7 @@ def list_versions(parts: PartsOf, caller: Reader, model_id: ModelId) -> Response
     Revoked versions stay in the list; the others are the line. Every tenant sees that a version is
     there, and only its own jobs and patches by id.
     """
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         found = models.versions(session, model_id, caller.tenant)
     return answers.json_answer(VersionList(items=found))
 
@@ -82,7 +82,7 @@ def read_version_weights(
     is not told. A revoked version is answered with 410; the patch that made it still gives its
     weights, to the tenant whose patch it is.
     """
-    with parts.database.transaction() as session:
+    with parts.database.reading() as session:
         model = models.get(session, model_id)
         if models.version(session, model_id, number).revoked_at is not None:
             raise VersionRevoked(model_id, number)

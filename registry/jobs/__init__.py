@@ -12,12 +12,14 @@ from registry.jobs.pages import page
 from registry.jobs.record import Job, get, report
 from registry.jobs.recovery import DEAD_LETTERED, Reaped, reap
 from registry.jobs.retries import give_back, retry
+from registry.jobs.standing import Standing, standings
 
 __all__ = [
     "DEAD_LETTERED",
     "Counts",
     "Job",
     "Reaped",
+    "Standing",
     "accept",
     "approve",
     "cancel",
@@ -33,4 +35,5 @@ __all__ = [
     "reap",
     "report",
     "retry",
+    "standings",
 ]

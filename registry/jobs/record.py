@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, Select, and_, select
+from sqlalchemy import Row, Select, and_, bindparam, select
 from sqlalchemy.orm import Session, aliased, object_session
 
 from api_schemas.jobs import JobError, JobStatus, Outcome
@@ -90,12 +90,47 @@ class Job:
         return f"Job(id={self.id!r}, status={self.status.value!r}, token={self.token})"
 
 
+def rows() -> Select[
+    JobRow,
+    bool,
+    str | None,
+    int | None,
+    datetime | None,
+    str | None,
+    str | None,
+    PersonalRow | None,
+]:
+    """What ``from_row`` needs of each job."""
+    anew = aliased(RerunRow)
+    return (
+        select(
+            JobRow,
+            JobRow.report.is_not(None),
+            PatchRow.id,
+            VersionRow.number,
+            VersionRow.revoked_at,
+            RerunRow.original_id,
+            anew.job_id,
+            PersonalRow,
+        )
+        .outerjoin(PatchRow, and_(PatchRow.job_id == JobRow.id, PatchRow.replaced_at.is_(None)))
+        .outerjoin(VersionRow, VersionRow.job_id == JobRow.id)
+        .outerjoin(RerunRow, RerunRow.job_id == JobRow.id)
+        .outerjoin(anew, anew.original_id == JobRow.id)
+        .outerjoin(PersonalRow, PersonalRow.job_id == JobRow.id)
+        .execution_options(populate_existing=True)
+    )
+
+
+#: Made once: to put such a statement together takes longer than to run it.
+_ONE = rows().where(JobRow.id == bindparam("job_id"))
+_OWN = _ONE.where(JobRow.tenant == bindparam("tenant"))
+
+
 def get(session: Session, job_id: str, tenant: str | None = None) -> Job:
     """The job; with ``tenant``, only if it is that tenant's. Raises ``JobNotFound``."""
-    query = rows().where(JobRow.id == job_id)
-    if tenant is not None:
-        query = query.where(JobRow.tenant == tenant)
-    found = session.execute(query).first()
+    query = _ONE if tenant is None else _OWN
+    found = session.execute(query, {"job_id": job_id, "tenant": tenant}).first()
     if found is None:
         raise JobNotFound(job_id)
     return from_row(found)
@@ -127,38 +162,6 @@ def lock(session: Session, job_id: str, tenant: str | None = None) -> JobRow:
     if row is None:
         raise JobNotFound(job_id)
     return row
-
-
-def rows() -> Select[
-    JobRow,
-    bool,
-    str | None,
-    int | None,
-    datetime | None,
-    str | None,
-    str | None,
-    PersonalRow | None,
-]:
-    """What ``from_row`` needs of each job."""
-    anew = aliased(RerunRow)
-    return (
-        select(
-            JobRow,
-            JobRow.report.is_not(None),
-            PatchRow.id,
-            VersionRow.number,
-            VersionRow.revoked_at,
-            RerunRow.original_id,
-            anew.job_id,
-            PersonalRow,
-        )
-        .outerjoin(PatchRow, and_(PatchRow.job_id == JobRow.id, PatchRow.replaced_at.is_(None)))
-        .outerjoin(VersionRow, VersionRow.job_id == JobRow.id)
-        .outerjoin(RerunRow, RerunRow.job_id == JobRow.id)
-        .outerjoin(anew, anew.original_id == JobRow.id)
-        .outerjoin(PersonalRow, PersonalRow.job_id == JobRow.id)
-        .execution_options(populate_existing=True)
-    )
 
 
 def from_row(found: Found) -> Job:

@@ -92,13 +92,10 @@ def test_a_file_is_durable_and_shared(sqlite: Database) -> None:
         assert session.execute(text("PRAGMA foreign_keys")).scalar() == 1
 
 
-def test_a_transaction_begins_with_the_write_lock(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_transaction_begins_with_the_write_lock(sqlite_url: str) -> None:
     patient = Database(sqlite_url)
     patient.migrate()
-    monkeypatch.setattr("registry.database.SQLITE_WAIT_SECONDS", 0)
-    impatient = Database(sqlite_url)
+    impatient = Database(sqlite_url, wait_seconds=0)
 
     def read() -> None:
         with impatient.transaction() as session:

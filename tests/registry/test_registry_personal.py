@@ -316,11 +316,8 @@ def test_no_file_of_the_database_keeps_what_was_deleted(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_reader_keeps_the_database_from_being_scrubbed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("registry.database.SQLITE_WAIT_SECONDS", 0)
-    database = Database(f"sqlite:///{tmp_path}/razor.db", KEYS)
+def test_a_reader_keeps_the_database_from_being_scrubbed(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/razor.db", KEYS, wait_seconds=0)
     database.migrate()
     reader = database._engine.raw_connection()
     reader.execute("BEGIN")

@@ -132,7 +132,6 @@ def test_a_silent_stream_gives_signs_of_life_and_ends_some_day(
 ) -> None:
     monkeypatch.setattr(routes, "KEEP_ALIVE_SECONDS", 0.2)
     monkeypatch.setattr(routes, "MAX_STREAM_SECONDS", 1.0)
-    monkeypatch.setattr(routes, "POLL_SECONDS", 0.02)
     answer = http.get(f"/jobs/{front.accept()}/events", headers=STREAM)
     assert answer.text.count(": ping") >= 3
 
