@@ -11,7 +11,7 @@ from cli.console import say
 from cli.examples import epilog
 from cli.progress import Bar
 
-commands = typer.Typer(no_args_is_help=True, help="Compare the methods on the reference models.")
+commands = typer.Typer(no_args_is_help=True, help="Compare methods, and weigh the service.")
 
 
 def _rows(earlier: Path | None) -> Path | None:
@@ -157,3 +157,27 @@ def vlm(
     document.write(rows, folder, command + (" --earlier VLM.JSON" if earlier and not quick else ""))
     say(document.summary(rows))
     say(f"wrote {folder / 'vlm.md'}")
+
+
+@commands.command("load", epilog=epilog("bench load"))
+def load(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer requests: some minutes.")] = False,
+    out: Annotated[Path, typer.Option(help="Where the document goes.")] = Path("runs/load"),
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Also on this PostgreSQL database, in schemas of its own that are dropped again.",
+        ),
+    ] = None,
+) -> None:
+    """Measure the service beside a bare FastAPI, on real processes and the loopback."""
+    from benchmarks import document
+    from benchmarks import load as bench
+    from cli.console import note
+
+    found = bench.run(postgres, quick=quick, told=note)
+    bench.write(found, out)
+    say(document.text(found))
+    say(f"wrote {out / 'load.md'}")

@@ -96,6 +96,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "razor bench diffusion --quick",
         "razor bench diffusion --out docs/results",
     ),
+    "bench load": (
+        "razor bench load --quick",
+        "razor bench load --postgres postgresql+psycopg://root@127.0.0.1/test --out docs/results",
+    ),
     "bench vlm": (
         "razor bench vlm --quick",
         "razor bench vlm --out docs/results",
