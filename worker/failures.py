@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 
 from api_schemas.jobs import JobError
 from patches.errors import PatchError
 from razor import errors as science
+from razor import room
 from registry.errors import BlobMissing, PersonalDataGone
 
 #: Exception -> (code, whether the caller may simply send the request again). First match counts.
@@ -17,10 +19,14 @@ FINAL: tuple[tuple[type[Exception], str, bool], ...] = (
     (science.TooFewPictures, "too_few_pictures", False),
     (science.MethodUnsupported, "method_unsupported", False),
     (science.EditDiverged, "edit_diverged", False),
+    (science.OutOfMemory, "out_of_memory", False),
     (BlobMissing, "blob_missing", True),
     (PersonalDataGone, "personal_data_gone", True),
     (PatchError, "parent_patch_invalid", False),
 )
+
+#: What a full, read-only or broken disk says: waiting helps, a second run of the same job does not.
+STORAGE_OUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 UNEXPECTED = JobError(
     code="internal",
@@ -34,6 +40,8 @@ def final_error(error: Exception) -> JobError | None:
 
     The message is the class's own words: an exception's text could hold a path or a name.
     """
+    if room.is_shortage(error):
+        error = science.OutOfMemory()
     for kind, code, retryable in FINAL:
         if isinstance(error, kind):
             words = (type(error).__doc__ or "").strip().split("\n")[0]

@@ -79,6 +79,14 @@ class Heartbeat:
         if self._canceled.is_set():
             raise Cancelled
 
+    def pause(self, seconds: float) -> None:
+        """Hold the job and do nothing. Raises Cancelled or LeaseLost as soon as that is known."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(self._interval, left))
+        self.check()
+
     def _loop(self) -> None:
         last = time.monotonic()
         wait = 0.0

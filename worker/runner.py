@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -10,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.patches import BaseModelRef
@@ -56,14 +59,12 @@ def work(settings: Settings) -> None:
     Nothing is claimed from a database of another release, see ``worker.release``.
     """
     child = _get_child(settings)
-    with child.database.transaction() as session:
-        release.check(session)
-        job = jobs.claim(
-            session,
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-            lease_seconds=settings.lease_seconds,
-            now=datetime.now(UTC),
-        )
+    try:
+        job = _claim(child)
+    except SQLAlchemyError as error:
+        # The message is gone with this; the reconciler sends another one.
+        log.error("the database gives no job: %s", failures.described(error))
+        return
     if job is None:
         telling.nothing_to_do()
         return
@@ -92,6 +93,17 @@ def work(settings: Settings) -> None:
     attempt.over(child.database)
 
 
+def _claim(child: _Child) -> jobs.Job | None:
+    with child.database.transaction() as session:
+        release.check(session)
+        return jobs.claim(
+            session,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+            lease_seconds=child.settings.lease_seconds,
+            now=datetime.now(UTC),
+        )
+
+
 def close() -> None:
     """Lets go of the database before the process ends."""
     global _child
@@ -105,7 +117,11 @@ def _get_child(settings: Settings) -> _Child:
     global _child
     if _child is None:
         blobs = LocalBlobs(settings.blob_folder)
-        database = Database(settings.database, installation.load(settings.key_path))
+        database = Database(
+            settings.database,
+            installation.load(settings.key_path),
+            wait_seconds=settings.database_wait_seconds,
+        )
         _child = _Child(settings, database, blobs, WarmCache(blobs))
     return _child
 
@@ -147,7 +163,7 @@ def _run(child: _Child, job: jobs.Job, heartbeat: Heartbeat) -> None:
         parent=model.latest_version,
         parent_patches=[patch.sha256 for patch in line],
     )
-    patch = _store(child, run, base, job, warm) if run.changes else None
+    patch = _kept(child, run, base, job, warm, heartbeat) if run.changes else None
     status, outcome = _ending(run, job)
     _finish(child, job, status=status, outcome=outcome, report=run.report, patch=patch)
 
@@ -170,6 +186,21 @@ def _ending(run: Run, job: jobs.Job) -> tuple[JobStatus, Outcome]:
     if report.gate is None or report.gate.verdict is not Verdict.PASS:
         return JobStatus.REJECTED, Outcome.GATE_REFUSED
     return JobStatus.SUCCEEDED, Outcome.PATCHED if run.changes else Outcome.NOTHING_TO_FORGET
+
+
+def _kept(
+    child: _Child, run: Run, base: BaseModelRef, job: jobs.Job, warm: Warm, heartbeat: Heartbeat
+) -> NewPatch:
+    """As ``_store``, tried again while the storage takes nothing: the run is not to be lost."""
+    while True:
+        try:
+            return _store(child, run, base, job, warm)
+        except OSError as error:
+            if error.errno not in failures.STORAGE_OUT:
+                raise
+            reason = errno.errorcode[error.errno or 0]
+        log.error("the storage does not take the patch of %s (%s); trying again", job.id, reason)
+        heartbeat.pause(child.settings.storage_pause_seconds)
 
 
 def _store(child: _Child, run: Run, base: BaseModelRef, job: jobs.Job, warm: Warm) -> NewPatch:
@@ -236,3 +267,5 @@ def _fail(child: _Child, job: jobs.Job, error: Exception) -> None:
             )
     except LeaseLost:
         log.warning("lost the lease of %s before its failure was written", job.id)
+    except SQLAlchemyError:
+        log.error("the failure of %s did not reach the database; the reaper will see it", job.id)
