@@ -37,7 +37,7 @@ CALLS: Final[Mapping[str, Callable[[Session], object]]] = {
     "reaper": lambda s: jobs.reap(s, max_attempts=3, now=_now()),
     "reconciler": lambda s: outbox.resend(s, after_seconds=3600, limit=100, now=_now()),
     "janitor": lambda s: personal.due(s, limit=100, now=_now()),
-    "webhooks": lambda s: deliveries.claim(s, limit=16, each=4, lease_seconds=120, now=_now()),
+    "webhooks": lambda s: deliveries.claim(s, endpoints=4, each=4, lease_seconds=120, now=_now()),
     "figures": lambda s: jobs.counts(s, now=_now()),
 }
 
