@@ -77,7 +77,10 @@ class JobResult(Output):
 
 
 class JobUrls(Output):
-    """Where to go on from here; paths relative to the service's root."""
+    """Where to go on from here; paths relative to the service's root.
+
+    ``evidence`` is there for a patch that was published as a version of its model.
+    """
 
     self: str
     cancel: str
@@ -88,6 +91,7 @@ class JobUrls(Output):
     patch: str | None
     patch_file: str | None
     weights: str | None
+    evidence: str | None
 
 
 class JobView(Output):

@@ -143,7 +143,8 @@ def payload(message: Claimed) -> str:
         content = {"type": PING, "timestamp": message.created_at.isoformat(), "data": data}
     else:
         told = event.data.model_dump(mode="json")
-        urls = views.job_urls(event.job_id, event.data.patch_id).model_dump(mode="json")
+        left = event.data.patch_id, event.data.model_version
+        urls = views.job_urls(event.job_id, *left).model_dump(mode="json")
         data = {"job_id": event.job_id, "event_id": event.id, **told, "urls": urls}
         content = {"type": event.type.value, "timestamp": event.at.isoformat(), "data": data}
     return json.dumps(content, separators=(",", ":"))

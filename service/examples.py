@@ -186,6 +186,7 @@ _JOB_VIEW: Final = {
         "patch": f"/patches/{_PATCH}",
         "patch_file": f"/patches/{_PATCH}/patch.safetensors",
         "weights": f"/patches/{_PATCH}/weights",
+        "evidence": f"/jobs/{_JOB}/evidence",
     },
 }
 _PATCH_VIEW: Final = {

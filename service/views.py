@@ -43,7 +43,7 @@ def job_view(job: Job) -> JobView:
         attempts=job.attempts,
         error=job.error,
         result=_result(job),
-        urls=job_urls(job.id, job.patch_id),
+        urls=job_urls(job.id, job.patch_id, job.model_version),
     )
 
 
@@ -69,8 +69,8 @@ def _result(job: Job) -> JobResult | None:
     )
 
 
-def job_urls(job_id: str, patch_id: str | None) -> JobUrls:
-    """Where to go on from a job, and from its patch if it left one."""
+def job_urls(job_id: str, patch_id: str | None, version: int | None) -> JobUrls:
+    """Where to go on from a job, and from its patch and its version if it left them."""
     here = f"/jobs/{job_id}"
     patch = f"/patches/{patch_id}" if patch_id else None
     return JobUrls(
@@ -83,6 +83,7 @@ def job_urls(job_id: str, patch_id: str | None) -> JobUrls:
         patch=patch,
         patch_file=f"{patch}/patch.safetensors" if patch else None,
         weights=f"{patch}/weights" if patch else None,
+        evidence=None if version is None else f"{here}/evidence",
     )
 
 

@@ -69,6 +69,7 @@ def job(status: JobStatus = JobStatus.RUNNING, **changes: Any) -> JobView:
             patch=None,
             patch_file=None,
             weights=None,
+            evidence=None,
         ),
     )
     return base.model_copy(update=changes)

@@ -150,6 +150,8 @@ def test_a_case_from_the_request_to_evidence_without_the_service(
         assert {one.verified(secret)["data"]["event_id"] for one in told} == {
             one.id for one in events.got
         }
+        (ended,) = [one.content for one in told if one.content["type"] == "job.succeeded"]
+        assert ended["data"]["urls"]["evidence"] == f"/jobs/{job_id}/evidence"
         with pytest.raises(Exception, match="signature"):
             told[0].verified(secret[:-8] + "AAAAAAA=")
 

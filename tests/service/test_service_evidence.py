@@ -184,10 +184,11 @@ def test_the_evidence_is_the_same_file_each_time(front: World, http: TestClient,
     address = f"/jobs/{job.id}/evidence"
     first = http.get(address)
     front.finished()  # the log goes on; the evidence stays
-    blobs = sorted(front.parts.blobs.digests())
+    blobs = set(front.parts.blobs.digests())
     again = http.get(address)
     assert again.content == first.content
-    assert sorted(front.parts.blobs.digests()) == blobs
+    # Not "equal": the janitor may delete the new job's pictures meanwhile.
+    assert set(front.parts.blobs.digests()) <= blobs
     etag = first.headers["etag"]
     assert http.get(address, headers={"if-none-match": etag}).status_code == 304
     part = http.get(address, headers={"range": "bytes=100-"})

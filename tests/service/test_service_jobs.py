@@ -52,6 +52,8 @@ def test_a_finished_job_leads_to_what_it_left(
     for url in (urls.self, urls.evaluation, urls.patch, urls.patch_file, urls.weights):
         assert url is not None
         assert http.get(url).status_code == 200
+    assert urls.evidence == (f"{urls.self}/evidence" if verdict is Verdict.PASS else None)
+    assert http.get(f"{urls.self}/evidence").status_code == (200 if urls.evidence else 404)
     report = Report.model_validate(http.get(urls.evaluation).json())
     assert report.gate is not None
     assert report.gate.verdict is verdict
