@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -24,17 +25,21 @@ from service.outbound import Sender
 from service.sealing import Sealer
 from service.watching import Watch
 
+#: For all requests together.
+STORING_THREADS: Final = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """One front's parts, shared by its threads.
 
     ``submissions`` bounds how many requests are decoded at once, to the cores there are, and with
-    them the ``decoders``; the others wait without a thread. ``sealer`` is for webhooks, ``signer``
-    signs the OpenDSR facade's answers and callbacks, ``sender`` posts to both. ``stopping`` is set
-    when the process winds down. ``histories`` tells who waits for a job's next event, by the number
-    of the last one; ``standings`` tells who waits for its next step. ``probes`` bounds how many
-    checks of readiness run.
+    them the ``decoders``; the others wait without a thread. ``storing`` has the threads that wait
+    for the disk or the store, which start when they are needed. ``sealer`` is for webhooks,
+    ``signer`` signs the OpenDSR facade's answers and callbacks, ``sender`` posts to both.
+    ``stopping`` is set when the process winds down. ``histories`` tells who waits for a job's next
+    event, by the number of the last one; ``standings`` tells who waits for its next step.
+    ``probes`` bounds how many checks of readiness run.
     """
 
     settings: Settings
@@ -51,6 +56,9 @@ class Parts:
     standings: Watch[Standing]
     submissions: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(1, os.cpu_count() or 1))
+    )
+    storing: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(STORING_THREADS, "razor-store")
     )
     probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(16))
     stopping: threading.Event = field(default_factory=threading.Event)

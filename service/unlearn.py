@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,7 +20,6 @@ from api_schemas.problems import FieldProblem
 from api_schemas.requests import UnlearnRequest
 from api_schemas.tenants import TenantSettings
 from registry import idempotency, jobs, models, quotas, tenants
-from registry.blobs import BlobStore
 from registry.errors import IdempotencyConflict, ModelNotFound
 from registry.jobs.record import Job
 from registry.sealing import DataKey
@@ -36,7 +34,6 @@ router = APIRouter(tags=["jobs"])
 ROUTE: Final = "POST /unlearn"
 #: Pictures are stored side by side where all of them fit into this much memory, twice.
 STORED_TOGETHER_BYTES: Final = 64 * 2**20
-STORING_THREADS: Final = 8
 #: When it makes sense to look for the first progress.
 RETRY_AFTER_SECONDS: Final = 2
 # A structured string (RFC 8941) is quoted, with backslashes before quotes and backslashes; most
@@ -182,7 +179,7 @@ def accept(
     work_folder = parts.settings.work_folder
     try:
         with intake.clean_copies(groups, limits, parts.decoders, work_folder) as copies:
-            stored = {name: _store(parts.blobs, data_key, paths) for name, paths in copies.items()}
+            stored = {name: _store(parts, data_key, paths) for name, paths in copies.items()}
     except OSError as exc:
         raise errors.StorageUnavailable from exc
     request = submitted.request.model_copy(update={"method": method})
@@ -214,16 +211,15 @@ def accept(
         return job
 
 
-def _store(blobs: BlobStore, data_key: DataKey, paths: list[Path]) -> list[str]:
+def _store(parts: Parts, data_key: DataKey, paths: list[Path]) -> list[str]:
     def put(path: Path) -> str:
-        return blobs.put(data_key.seal_picture(path.read_bytes()))
+        return parts.blobs.put(data_key.seal_picture(path.read_bytes()))
 
     # What takes time is waiting for the disk or the store; that of many can be waited for at once.
     together = sum(path.stat().st_size for path in paths) <= STORED_TOGETHER_BYTES
     if not together or len(paths) < 2:
         return [put(path) for path in paths]
-    with ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="razor-store") as pool:
-        return list(pool.map(put, paths))
+    return list(parts.storing.map(put, paths))
 
 
 def _answer(job: Job) -> Response:
