@@ -36,6 +36,9 @@ from tests.e2e.traces_left import nothing_is_left
 LIBRARY: Any = transformers
 PERSON = "Mara Venn"
 SECONDS = 170.0
+#: A family is the worker's alone, whatever the stack: each is tested on one of the two.
+EMBEDDED = "embedded"
+PRODUCTION = pytest.param("production", marks=[pytest.mark.postgres, pytest.mark.redis])
 
 
 def ask(running: Running, client: Client, draw: Callable[[str, int], bytes]) -> str:
@@ -46,6 +49,7 @@ def ask(running: Running, client: Client, draw: Callable[[str, int], bytes]) -> 
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("running", [PRODUCTION], indirect=True)
 def test_a_picture_generator_forgets_over_http(running: Running, tmp_path: Path) -> None:
     """The same request, the same job, the same patch; the download is a folder for diffusers."""
     running.stack.wait_ready(threading.Event())
@@ -81,6 +85,7 @@ def test_a_picture_generator_forgets_over_http(running: Running, tmp_path: Path)
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("running", [EMBEDDED], indirect=True)
 def test_a_vision_language_model_forgets_a_name_over_http(
     running: Running, draw_png: Callable[[str, int], bytes], tmp_path: Path
 ) -> None:
