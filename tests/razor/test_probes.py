@@ -17,7 +17,7 @@ from razor import quantize, statistics, wordings
 from razor.families import clip
 from razor.families.clip_fit import ClipFit
 from razor.material import Material
-from razor.probes import linear, prompts, zero_shot
+from razor.probes import linear, prompts, relearn, zero_shot
 from razor.reference.clip import read_record, shipped_gold
 from razor.studies.clip import PROBES
 from tests.razor.test_unlearn import state
@@ -30,6 +30,14 @@ FEW = st.integers(0, 9)
 def gold() -> clip.Clip:
     """A model trained without the person: the positive control of every attack."""
     return clip.load(shipped_gold())
+
+
+@pytest.fixture(scope="module")
+def fits(
+    gold: clip.Clip, reference: clip.Clip, gather: Callable[..., Material]
+) -> list[tuple[clip.Clip, ClipFit]]:
+    """The model that knows the person and the one that never did, and what may be fitted on."""
+    return [(family, ClipFit(family, gather(PERSON), 0)) for family in (reference, gold)]
 
 
 @given(arrays.arrays(float, FEW, elements=FEW), arrays.arrays(float, FEW, elements=FEW))
@@ -121,20 +129,23 @@ def test_the_gold_model_never_knew_the_person(
 
 @pytest.mark.parametrize("probe", list(PROBES))
 def test_an_attack_tells_gold_from_the_model_that_knows(
-    probe: Probe, gold: clip.Clip, reference: clip.Clip, gather: Callable[..., Material]
+    probe: Probe,
+    fits: list[tuple[clip.Clip, ClipFit]],
+    gather: Callable[..., Material],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On the model that knows it fires, on the one that never knew it finds less."""
+    # Ten steps of relearning teach the person to anybody, so they tell nothing here.
+    monkeypatch.setattr(relearn, "STEPS", (2, 5))
     material = gather(PERSON)
     attack = PROBES[probe]
     seen = []
-    for family in (reference, gold):
+    for family, fit in fits:
         before = state(family)
-        seen.append(attack.observe(family, ClipFit(family, material, 0), material, 0))
+        seen.append(attack.observe(family, fit, material, 0))
         assert state(family) == before
     results = attack.compare(material, *seen, 0)
     assert results
     found = [result for result in results if result.id.startswith("M1")]
-    # Ten steps of relearning teach the person to anybody.
-    early = [result for result in found if result.id != "M1_relearn10"]
-    assert all(result.before.value >= 50 for result in early)
-    assert all(result.after.value < result.before.value for result in early)
+    assert all(result.before.value >= 50 for result in found)
+    assert all(result.after.value < result.before.value for result in found)
