@@ -22,6 +22,7 @@ from registry import installation, jobs
 from registry.blobs import LocalBlobs
 from registry.database import Database
 from registry.settings import Settings
+from tests import migrated
 from tests.conftest import RETAIN_SEED
 from worker import runner
 
@@ -103,6 +104,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def desk(tmp_path: Path, few: Path, draw_png: Callable[[str, int], bytes]) -> Iterator[Desk]:
     settings = Settings(data_folder=tmp_path / uuid.uuid4().hex)
     settings.data_folder.mkdir()
+    migrated.lay_down(settings.database)
     database = Database(settings.database, installation.load(settings.key_path))
     database.migrate()
     record = ModelRecord(

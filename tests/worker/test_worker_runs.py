@@ -20,6 +20,21 @@ from tests.worker.conftest import Desk
 from worker import runner
 from worker.heartbeat import Heartbeat
 
+NO_DEMANDS = (
+    "forget_accuracy_max",
+    "utility_drop_max",
+    "neighbour_drop_max",
+    "cross_domain_drop_max",
+)
+#: An edit of one step that passes a gate without demands, for what holds of every edit.
+SHORT: dict[str, object] = {
+    "method": {"method": "razor", "steps": 1, "rounds": 0, "step_share": 0.01},
+    "evaluation": {
+        "thresholds": dict.fromkeys(NO_DEMANDS, 100) | {"stability_min": 0},
+        "probes": (),
+    },
+}
+
 
 def patch_digest(desk: Desk, job_id: str) -> str:
     patch_id = desk.job(job_id).patch_id
@@ -34,7 +49,7 @@ def test_a_wake_up_without_a_job_is_harmless(desk: Desk) -> None:
 
 def test_two_jobs_make_a_line_and_a_fresh_worker_sees_what_a_warm_one_sees(desk: Desk) -> None:
     """Two jobs make a line of two versions; a warm and a fresh worker then score alike, exactly."""
-    first, second = desk.submit("Mara Venn"), desk.submit("Oskar Brill")
+    first, second = desk.submit("Mara Venn", **SHORT), desk.submit("Oskar Brill", **SHORT)
     desk.work()
     done = desk.job(first)
     assert (done.status, done.outcome) == (JobStatus.SUCCEEDED, Outcome.PATCHED)
@@ -173,7 +188,8 @@ def test_a_cancelled_run_stops_within_a_heartbeat_and_a_batch(
     """Asked to stop while the result is evaluated, the run leaves no patch and no version."""
     beat = 0.2
     desk.settings = desk.settings.model_copy(update={"heartbeat_seconds": beat})
-    job_id = desk.submit("Mara Venn", probes=("relearn", "quantize"))
+    probes = ("relearn", "quantize")
+    job_id = desk.submit("Mara Venn", probes=probes, method=SHORT["method"])
     asked: list[float] = []
     batches: list[float] = []
     last = time.monotonic()
@@ -209,15 +225,7 @@ def test_a_run_whose_base_is_revoked_is_made_on_the_new_line(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two requests for one model with a revocation in between: the second stands on the base."""
-    # Short edits that pass a gate without demands: what is tested is the line.
-    short: dict[str, object] = {
-        "method": {"method": "razor", "steps": 1, "rounds": 0, "step_share": 0.01},
-        "evaluation": {
-            "thresholds": dict.fromkeys(NO_DEMANDS, 100) | {"stability_min": 0},
-            "probes": (),
-        },
-    }
-    first, second = desk.submit("Mara Venn", **short), desk.submit("Oskar Brill", **short)
+    first, second = desk.submit("Mara Venn", **SHORT), desk.submit("Oskar Brill", **SHORT)
     desk.work()
     assert desk.job(first).model_version == 1
     inner = science.unlearn
@@ -252,19 +260,11 @@ def test_a_run_whose_base_is_revoked_is_made_on_the_new_line(
     assert (patch.manifest.model.parent, patch.manifest.model.parent_patches) == (0, [])
 
 
-NO_DEMANDS = (
-    "forget_accuracy_max",
-    "utility_drop_max",
-    "neighbour_drop_max",
-    "cross_domain_drop_max",
-)
-
-
 def test_a_worker_that_lost_its_lease_writes_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a run is on, its lease ends and the job goes back: the late result is discarded."""
-    job_id = desk.submit("Mara Venn")
+    job_id = desk.submit("Mara Venn", **SHORT)
     inner = science.unlearn
 
     def overtaken(*arguments: object) -> object:
