@@ -161,8 +161,8 @@ def revoke(
 
 def _revoke_here(data: Path, model: str, version: int, reason: RevocationReason) -> Revoked:
     from registry import revoking
-    from registry.blobs import LocalBlobs
     from registry.database import Database
+    from registry.stores import store_of
 
     chosen = settings(data)
     database = Database(chosen.database)
@@ -175,7 +175,7 @@ def _revoke_here(data: Path, model: str, version: int, reason: RevocationReason)
                 tenant=None,
                 principal=OPERATOR,
                 reason=reason,
-                stored=LocalBlobs(chosen.blob_folder).exists,
+                stored=store_of(chosen).exists,
                 now=datetime.now(UTC),
             )
     finally:

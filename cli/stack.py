@@ -189,7 +189,7 @@ def environment_for(settings: Settings) -> dict[str, str]:
         "RAZOR_HOST": settings.host,
         "RAZOR_PORT": str(settings.port),
     }
-    for name in ("database_url", "broker_url", "key_file"):
+    for name in ("database_url", "broker_url", "blobs_url", "key_file"):
         if (value := getattr(settings, name)) is not None:
             given[f"RAZOR_{name.upper()}"] = str(value)
     # Run from a source tree, our packages are found through this tree and through nothing else.

@@ -20,6 +20,8 @@ from registry.errors import BlobMissing, InvalidDigest
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = ".incoming-"
+#: What a check writes to see whether there is room: about a picture.
+_ROOM_BYTES = 2**20
 
 
 class BlobStore(Protocol):
@@ -51,7 +53,7 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, digest: str) -> None:
-        """The blob is gone; idempotent. Who has it open may read on."""
+        """The blob is gone; idempotent. Who has it open may read what they have begun to read."""
         ...
 
     def digests(self) -> Iterator[str]:
@@ -64,6 +66,10 @@ class BlobStore(Protocol):
 
     def sweep(self, before: datetime) -> None:
         """What was begun before this moment and never became a blob is gone; idempotent."""
+        ...
+
+    def check(self) -> None:
+        """Blobs can be stored and read now, as far as can be told briefly; else some exception."""
         ...
 
 
@@ -97,11 +103,11 @@ class MemoryBlobs:
 
     def exists(self, digest: str) -> bool:
         """Whether the blob is there."""
-        return _checked(digest) in self._blobs
+        return checked(digest) in self._blobs
 
     def delete(self, digest: str) -> None:
         """The blob is gone; idempotent."""
-        self._blobs.pop(_checked(digest), None)
+        self._blobs.pop(checked(digest), None)
 
     def digests(self) -> Iterator[str]:
         """The digest of every blob, in no order."""
@@ -114,9 +120,12 @@ class MemoryBlobs:
     def sweep(self, before: datetime) -> None:
         """Nothing is ever half written."""
 
+    def check(self) -> None:
+        """Memory is always there."""
+
     def _get(self, digest: str) -> bytes:
         try:
-            return self._blobs[_checked(digest)]
+            return self._blobs[checked(digest)]
         except KeyError:
             raise BlobMissing(digest) from None
 
@@ -177,7 +186,7 @@ class LocalBlobs:
     def digests(self) -> Iterator[str]:
         """The digest of every blob, in no order; what is half written is none."""
         for path in self._folder.glob("??/??/*"):
-            if _DIGEST.fullmatch(path.name):
+            if is_digest(path.name):
                 yield path.name
 
     def stale(self, before: datetime) -> Iterator[str]:
@@ -194,8 +203,14 @@ class LocalBlobs:
         """What was begun before this moment and never became a blob is gone; idempotent."""
         leftovers.remove(self._folder, before, f"{_TEMPORARY}*")
 
+    def check(self) -> None:
+        """There is room for a picture; what permissions say is not enough. Raises ``OSError``."""
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            file.write(bytes(_ROOM_BYTES))
+            file.flush()
+
     def _path(self, digest: str) -> Path:
-        _checked(digest)
+        checked(digest)
         return self._folder / digest[:2] / digest[2:4] / digest
 
     def _is_kept(self, digest: str) -> bool:
@@ -241,8 +256,14 @@ class LocalBlobs:
                 self._keep(copy, temporary, digest)
 
 
-def _checked(digest: str) -> str:
-    if not _DIGEST.fullmatch(digest):
+def is_digest(text: str) -> bool:
+    """Whether a blob can have this name."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def checked(digest: str) -> str:
+    """The digest itself. Raises ``InvalidDigest`` where it is none."""
+    if not is_digest(digest):
         raise InvalidDigest
     return digest
 

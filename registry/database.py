@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -28,13 +29,15 @@ from registry import idempotency, schema
 from registry.errors import KeysMissing
 from registry.installation import Keys
 
-#: How long anybody waits for the database before giving up.
-WAIT_SECONDS = 30.0
-#: FastAPI's thread pool has 40 threads; each may hold one connection.
-IDLE_CONNECTIONS = 5
-MORE_CONNECTIONS = 40
 #: How long a connection may lie idle and be trusted.
 RESTED_SECONDS: Final = 1.0
+#: How PostgreSQL's side of a connection is found to be gone: in half a minute, not in hours.
+_POSTGRES: Final = {
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
 _KEYS: Final = "razor.keys"
 _RESTS: Final = "razor.rests"
 
@@ -45,21 +48,35 @@ _READS = "razor_reads"
 _to_json = functools.partial(json.dumps, allow_nan=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of the server one process may use, and for how long; see ``registry.settings``.
+
+    FastAPI's thread pool has 40 threads, and each may hold one connection. ``wait_seconds`` is for
+    a connection, for another transaction on SQLite, for an answer of PostgreSQL. The seconds of a
+    statement are PostgreSQL's alone, and no migration's: its transactions that nobody goes on with
+    end after the same time, so that a process that hangs holds no lock for longer.
+    """
+
+    connections: int = 5
+    more_connections: int = 40
+    wait_seconds: float = 30.0
+    statement_seconds: float = 60.0
+
+
 class Database:
     """One database that many threads may share. Make one per process: it does not survive a fork.
 
     ``url``: ``sqlite:////folder/file.db`` or ``postgresql+psycopg://user@host/name``. ``keys``
     are the installation's: without them nobody's data is taken in, and none is opened.
-    ``wait_seconds``: for a connection, for another transaction on SQLite, for an answer of
-    PostgreSQL; then ``OperationalError`` or the pool's ``TimeoutError`` is raised.
+    Whoever waits longer than ``limits`` allow gets ``OperationalError`` or the pool's
+    ``TimeoutError``.
     """
 
-    def __init__(
-        self, url: str, keys: Keys | None = None, *, wait_seconds: float = WAIT_SECONDS
-    ) -> None:
+    def __init__(self, url: str, keys: Keys | None = None, limits: Limits = Limits()) -> None:
         self._url = make_url(url)
         self._keys = keys
-        self._engine = _engine(self._url, wait_seconds)
+        self._engine = _engine(self._url, limits)
         info = {_KEYS: keys}
         self._sessions = sessionmaker(self._engine, expire_on_commit=False, info=info)
         self._readers = sessionmaker(_reader(self._engine), info=info)
@@ -133,24 +150,26 @@ def keys_of(session: Session) -> Keys:
     return cast(Keys, keys)
 
 
-def _engine(url: URL, wait_seconds: float) -> Engine:
+def _engine(url: URL, limits: Limits) -> Engine:
     options: dict[str, Any] = {
         "json_serializer": _to_json,
-        "pool_size": IDLE_CONNECTIONS,
-        "max_overflow": MORE_CONNECTIONS,
-        "pool_timeout": wait_seconds,
+        "pool_size": limits.connections,
+        "max_overflow": limits.more_connections,
+        "pool_timeout": limits.wait_seconds,
         # A request's parameters hold the target's name; an error's text must not.
         "hide_parameters": True,
     }
     if url.get_backend_name() == "sqlite":
         if url.database is not None:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, connect_args={"timeout": wait_seconds}, **options)
+        engine = create_engine(url, connect_args={"timeout": limits.wait_seconds}, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
     else:
-        engine = create_engine(url, **options)
-        event.listen(engine, "do_connect", functools.partial(_connect_patiently, wait_seconds))
+        arguments = _postgres_arguments(url, limits.statement_seconds)
+        engine = create_engine(url, connect_args=arguments, **options)
+        patient = functools.partial(_connect_patiently, limits.wait_seconds)
+        event.listen(engine, "do_connect", patient)
         event.listen(engine, "checkin", _note_rest)
         event.listen(engine, "checkout", functools.partial(_check_rested, engine))
     event.listen(engine, "handle_error", _hide_rows)
@@ -190,6 +209,16 @@ def _check_rested(
     except engine.dialect.loaded_dbapi.Error as error:
         # The pool takes another one, or makes one.
         raise DisconnectionError from error
+
+
+def _postgres_arguments(url: URL, statement_seconds: float) -> dict[str, Any]:
+    """What a connection is made with; the address has the last word."""
+    milliseconds = round(1000 * statement_seconds)
+    ours = (
+        f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
+    )
+    own = {name: value for name, value in _POSTGRES.items() if name not in url.query}
+    return own | {"options": f"{ours} {url.query.get('options', '')}".strip()}
 
 
 def _hide_rows(context: ExceptionContext) -> None:

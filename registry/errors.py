@@ -35,6 +35,14 @@ RegistryError
 ├── TreeSizeInvalid
 ├── BlobMissing
 ├── InvalidDigest
+├── StoreFailed
+│   ├── BucketMissing
+│   ├── StoreDenied
+│   └── StoreUnreachable
+├── StoreLibraryMissing
+├── MigrationForbidden
+├── RoleMissing
+├── RoleTooStrong
 ├── WebhookNotFound
 ├── WebhookDisabled
 ├── TooManyWebhooks
@@ -302,6 +310,56 @@ class BlobMissing(RegistryError):
 
 class InvalidDigest(RegistryError):
     """A blob is named by 64 lower-case hexadecimal digits; pass the digest that put returned."""
+
+
+class StoreFailed(RegistryError):
+    """The object store did not do what it was asked; look at its log, then try again."""
+
+
+class BucketMissing(StoreFailed):
+    """The object store has no such bucket; correct RAZOR_BLOBS_URL, or make it: razor prepare."""
+
+
+class StoreDenied(StoreFailed):
+    """The object store refuses us; check the credentials and what they may do with the bucket.
+
+    They are boto3's own: AWS_SHARED_CREDENTIALS_FILE, or AWS_ACCESS_KEY_ID and its secret.
+    """
+
+
+class StoreUnreachable(StoreFailed):
+    """The object store does not answer; check that it runs, and AWS_ENDPOINT_URL_S3."""
+
+
+class StoreLibraryMissing(RegistryError):
+    """RAZOR_BLOBS_URL needs boto3; install razor-unlearning[s3], or unset it to use a folder."""
+
+
+class MigrationForbidden(RegistryError):
+    """The tables are of another release and this role may not change them; run razor prepare.
+
+    With the address of the tables' owner as RAZOR_DATABASE_URL, before the service starts.
+    """
+
+
+class RoleMissing(RegistryError):
+    """PostgreSQL has no such role; create it with CREATE ROLE ... LOGIN, then prepare again."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.role = role
+
+
+class RoleTooStrong(RegistryError):
+    """The role can do more than the service needs; take that away, or use another role.
+
+    ``strengths`` say what it can do, and the message names them.
+    """
+
+    def __init__(self, role: str, strengths: tuple[str, ...]) -> None:
+        super().__init__(role, strengths)
+        self.role = role
+        self.strengths = strengths
 
 
 class WebhookNotFound(RegistryError):

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, event, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
+from registry.errors import MigrationForbidden
 from registry.tables import Base
 
 if TYPE_CHECKING:
@@ -26,17 +27,27 @@ _FOLDER = Path(__file__).parent / "migrations"
 #: Any number that nothing else in the database locks; these are the letters "RAZR".
 _LOCK = 0x52415A52
 _WAIT_SECONDS = 60
+#: PostgreSQL's insufficient_privilege.
+_FORBIDDEN = "42501"
 #: Alembic hands its scripts their context through a module, of which a process has one.
 _ALEMBIC = threading.Lock()
 
 
 def upgrade(url: URL, revision: str = "head") -> None:
-    """Bring the tables forward to ``revision``; idempotent; one process at a time does it."""
+    """Bring the tables forward to ``revision``; idempotent; one process at a time does it.
+
+    Raises ``MigrationForbidden`` where there is something to do and the address's role may not.
+    """
     from alembic import command
 
-    with _alone(url) as connection:
-        command.upgrade(_config(connection), revision)
-        _check_references(connection)
+    try:
+        with _alone(url) as connection:
+            command.upgrade(_config(connection), revision)
+            _check_references(connection)
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) == _FORBIDDEN:
+            raise MigrationForbidden from error
+        raise
 
 
 def downgrade(url: URL, revision: str) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 from sqlalchemy import URL
 
 from api_schemas.messages import QUEUE
+from registry.database import Limits
 
 MEBIBYTE = 2**20
 #: How far the broker's patience lies above the time limit: start, upload and clean-up of a run.
@@ -22,6 +30,8 @@ SOFT_LIMIT_SECONDS = 60
 FILE_POLLING_SECONDS = 0.2
 
 
+#: Names a folder of files that are called as variables are and hold their values: for secrets.
+SECRETS_VARIABLE = "RAZOR_SECRETS_FOLDER"
 #: Names and addresses of this machine that nobody else can reach.
 LOOPBACK = frozenset({"127.0.0.1", "::1", "[::1]", "localhost"})
 #: Public keys only: with a symmetric algorithm, the key that checks tokens could also make them.
@@ -41,7 +51,8 @@ class Settings(BaseSettings):
     Two processes with equal variables agree on database, blobs, broker and limits.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RAZOR_", frozen=True)
+    # A value that is refused may be a secret in the wrong place: errors do not show it.
+    model_config = SettingsConfigDict(env_prefix="RAZOR_", frozen=True, hide_input_in_errors=True)
 
     data_folder: Annotated[Path, AfterValidator(_absolute)] = Field(
         default=Path("data"), validate_default=True
@@ -49,6 +60,20 @@ class Settings(BaseSettings):
     # The addresses may hold passwords: repr=False keeps them out of logs and tracebacks.
     database_url: str | None = Field(default=None, repr=False)
     broker_url: str | None = Field(default=None, repr=False)
+    #: Where blobs are if not in the data folder: ``s3://bucket/prefix``. The rest is boto3's own.
+    blobs_url: str | None = Field(
+        default=None, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$"
+    )
+
+    #: Who signs the broker's certificate, for rediss://; the system's authorities if left out.
+    broker_ca_file: Annotated[Path, AfterValidator(_absolute)] | None = None
+    #: How long anybody waits for an answer of the database; a request then gets 503.
+    database_wait_seconds: PositiveFloat = 15.0
+    #: PostgreSQL only: kept connections, further ones for a rush, and how long a statement may
+    #: take or an open transaction stay idle.
+    database_connections: PositiveInt = 5
+    database_more_connections: int = Field(default=40, ge=0)
+    database_statement_seconds: PositiveFloat = 60.0
 
     key_file: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         default=None, description="The installation's key; made in the data folder if left out."
@@ -73,8 +98,6 @@ class Settings(BaseSettings):
     recovery_seconds: PositiveFloat = 2.0
     resend_after_seconds: PositiveFloat = 30.0
     job_time_limit_seconds: int = Field(default=3600, ge=2)
-    #: How long anybody waits for an answer of the database; a request then gets 503.
-    database_wait_seconds: PositiveFloat = 15.0
     #: How soon a worker tries again to store what a full disk did not take.
     storage_pause_seconds: PositiveFloat = 5.0
 
@@ -116,6 +139,24 @@ class Settings(BaseSettings):
     #: What checkpoints call the audit log: one word, best a name that only this installation has.
     audit_origin: str = Field(default="razor-audit", pattern=r"^[^\s+]{1,200}$")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is passed, then variables, then the files of the folder of secrets, if it is named.
+
+        A file is called as its variable, in lower case if you like: ``razor_database_url``.
+        """
+        folder = os.environ.get(SECRETS_VARIABLE)
+        if not folder:
+            return init_settings, env_settings
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder)
+
     @model_validator(mode="after")
     def _provider_is_whole(self) -> Self:
         named = [self.oidc_issuer, self.oidc_audience, self.oidc_jwks]
@@ -156,6 +197,16 @@ class Settings(BaseSettings):
         return url.render_as_string(hide_password=False)
 
     @property
+    def database_limits(self) -> Limits:
+        """What the database's address is opened with."""
+        return Limits(
+            self.database_connections,
+            self.database_more_connections,
+            self.database_wait_seconds,
+            self.database_statement_seconds,
+        )
+
+    @property
     def broker(self) -> str:
         """The broker's address: files in the data folder unless one is set."""
         return self.broker_url or "filesystem://"
@@ -192,6 +243,7 @@ class Settings(BaseSettings):
         return {
             "broker_url": self.broker,
             "broker_transport_options": self._transport_options() | visibility,
+            "broker_use_ssl": self._broker_tls(),
             "result_backend_transport_options": visibility,
             **visibility,
             "broker_connection_retry_on_startup": True,
@@ -211,6 +263,15 @@ class Settings(BaseSettings):
             "enable_utc": True,
             "timezone": "UTC",
         }
+
+    def _broker_tls(self) -> dict[str, object] | None:
+        """How the broker is made sure of; None where its address does not ask for TLS."""
+        if not self.broker.startswith("rediss:"):
+            return None
+        checks: dict[str, object] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+        if self.broker_ca_file is not None:
+            checks["ssl_ca_certs"] = str(self.broker_ca_file)
+        return checks
 
     def _transport_options(self) -> dict[str, object]:
         if not self.broker.startswith("filesystem:"):

@@ -19,10 +19,10 @@ from registry import events as registry_events
 from registry import installation
 from registry import jobs as registry_jobs
 from registry import opendsr as subject_requests
-from registry.blobs import LocalBlobs
 from registry.database import Database
 from registry.jobs import Standing
 from registry.settings import Settings
+from registry.stores import store_of
 from service import (
     artifacts,
     audit,
@@ -95,9 +95,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     ``broker`` replaces the one that the settings name.
     """
     database = Database(
-        settings.database,
-        installation.load(settings.key_path),
-        wait_seconds=settings.database_wait_seconds,
+        settings.database, installation.load(settings.key_path), settings.database_limits
     )
 
     def read() -> metrics.Reading:
@@ -119,7 +117,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     parts = Parts(
         settings=settings,
         database=database,
-        blobs=LocalBlobs(settings.blob_folder),
+        blobs=store_of(settings),
         broker=broker or CeleryBroker(settings),
         measures=Measures(read, settings.lease_seconds),
         guard=Guard(settings, database),
@@ -178,6 +176,15 @@ async def _answer_problem(request: Request, exc: Exception) -> Response:
     return response
 
 
+def _look_at_broker(parts: Parts) -> None:
+    """An operator reads in the log what is wrong with the broker; nothing depends on it."""
+    try:
+        for fault in parts.broker.faults():
+            logger.warning(fault)
+    except Exception as exc:  # It may be down: then the relay says so, again and again.
+        logger.info("broker not looked at", extra={"error": logs.describe(exc)})
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
@@ -185,6 +192,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # An operator learns now, not with the first request, that they cannot be used.
         await run_in_threadpool(parts.signer.certificate)
     await run_in_threadpool(parts.database.migrate)
+    await run_in_threadpool(_look_at_broker, parts)
     background = Background(parts)
     background.start()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from api_schemas.messages import RUN_TASK
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 5.0
+_REDIS: Final = ("redis:", "rediss:")
 #: Kombu would try again for seconds before it says that nobody answers; here the outbox row waits.
 _AT_ONCE: Final[dict[str, Any]] = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 #: A server that falls silent must not keep the relay until its connection breaks, if it ever does.
@@ -30,6 +32,9 @@ class Broker(Protocol):
 
     def ping(self) -> None:
         """The broker answers, or an exception says that it does not."""
+
+    def faults(self) -> list[str]:
+        """What an operator should change about the broker, a sentence each."""
 
     def close(self) -> None:
         """Nothing is left open; idempotent."""
@@ -52,6 +57,14 @@ class CeleryBroker:
         with self._producer().connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
             connection.ensure_connection(timeout=CONNECT_SECONDS, **_AT_ONCE)
 
+    def faults(self) -> list[str]:
+        """How Redis is set up, as it says itself; of other brokers nothing is asked."""
+        if not self._settings.broker.startswith(_REDIS):
+            return []
+        with self._producer().connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
+            connection.ensure_connection(timeout=CONNECT_SECONDS, **_AT_ONCE)
+            return unfit(connection.default_channel.client.info())
+
     def close(self) -> None:
         """Give the pooled connections back."""
         with self._lock:
@@ -69,6 +82,21 @@ class CeleryBroker:
                 self._app.conf.update(self._settings.celery_config())
                 self._app.conf.broker_transport_options |= _AT_ONCE | _IN_TIME
             return self._app
+
+
+def unfit(info: Mapping[str, object]) -> list[str]:
+    """What is wrong with a Redis that says this of itself (``INFO``, which any user may ask).
+
+    Neither loses a job: the reconciler sends again what nobody came for. Both cost time.
+    """
+    found = []
+    if info.get("maxmemory_policy") != "noeviction":
+        found.append(
+            "Redis drops wake-ups when its memory is full; set maxmemory-policy noeviction"
+        )
+    if info.get("aof_enabled") != 1:
+        found.append("Redis forgets wake-ups when it restarts; set appendonly yes")
+    return found
 
 
 class MemoryBroker:
@@ -89,6 +117,10 @@ class MemoryBroker:
         """Raise ``ConnectionError`` while down."""
         if self.down:
             raise ConnectionError
+
+    def faults(self) -> list[str]:
+        """None."""
+        return []
 
     def close(self) -> None:
         """Nothing to close."""

@@ -136,6 +136,14 @@ TABLE: Final[dict[type[Exception], Kind]] = {
         "subject-request-not-pending", 409, "Subject request is not pending"
     ),
     registry_errors.BlobMissing: Kind("artifact-missing", 500, "Stored file is missing"),
+    registry_errors.StoreFailed: Kind(
+        "blob-store-unavailable",
+        503,
+        "Stored files cannot be read or written",
+        retryable=True,
+        detail="The store of pictures and patches does not do its work; send the request again "
+        "later, and if it persists tell the operator.",
+    ),
     registry_errors.WebhookNotFound: Kind("webhook-not-found", 404, "No such webhook"),
     registry_errors.WebhookDisabled: Kind("webhook-disabled", 409, "Webhook is disabled"),
     registry_errors.TooManyWebhooks: Kind("too-many-webhooks", 409, "Too many webhooks"),

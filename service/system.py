@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -23,7 +22,6 @@ logger = logging.getLogger("razor.readiness")
 
 #: Of each; more than a check of a service that is well ever takes.
 CHECK_SECONDS: Final = 3.0
-ROOM_BYTES: Final = 2**20
 #: Without these nothing can be accepted; without the broker it can, and is sent on later.
 _NEEDED: Final = ("database", "storage")
 
@@ -58,7 +56,7 @@ async def readiness(parts: PartsOf) -> Response:
     """
     probes: dict[str, Callable[[], object]] = {
         "database": parts.database.ping,
-        "storage": lambda: _check_storage(parts),
+        "storage": parts.blobs.check,
         "broker": parts.broker.ping,
     }
     checks = {name: await _check(parts, name, probe) for name, probe in probes.items()}
@@ -82,13 +80,6 @@ async def _check(parts: Parts, name: str, probe: Callable[[], object]) -> Litera
         logger.info("check failed", extra={"code": name, "error": logs.describe(exc)})
         return "failed"
     return "ok"
-
-
-def _check_storage(parts: Parts) -> None:
-    """Raises ``OSError`` unless there is room for a picture; what permissions say is not enough."""
-    with tempfile.TemporaryFile(dir=parts.settings.blob_folder) as file:
-        file.write(bytes(ROOM_BYTES))
-        file.flush()
 
 
 @router.get("/version", summary="What runs here", responses=documentation.problems_of())

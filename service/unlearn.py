@@ -20,7 +20,7 @@ from api_schemas.problems import FieldProblem
 from api_schemas.requests import UnlearnRequest
 from api_schemas.tenants import TenantSettings
 from registry import idempotency, jobs, models, quotas, tenants
-from registry.errors import IdempotencyConflict, ModelNotFound
+from registry.errors import IdempotencyConflict, ModelNotFound, StoreFailed
 from registry.jobs.record import Job
 from registry.sealing import DataKey
 from service import answers, documentation, errors, intake, submission, views
@@ -180,7 +180,7 @@ def accept(
     try:
         with intake.clean_copies(groups, limits, parts.decoders, work_folder) as copies:
             stored = {name: _store(parts, data_key, paths) for name, paths in copies.items()}
-    except OSError as exc:
+    except (OSError, StoreFailed) as exc:
         raise errors.StorageUnavailable from exc
     request = submitted.request.model_copy(update={"method": method})
     received_at = now()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3Server
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests share their cores with others, and threads that wait for each other cost far more than they
@@ -64,3 +68,12 @@ def retain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("retain") / "drawings"
     folders.write_folder(folder, list(people.NAMES), 16, RETAIN_SEED)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server that speaks S3, one for all tests of this process: each takes buckets of its own."""
+    from tests.s3_server import s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server

@@ -22,11 +22,12 @@ from razor import gate, material, serialize
 from razor.errors import Cancelled
 from razor.unlearn import Run, Task, unlearn
 from registry import ids, installation, jobs, models
-from registry.blobs import LocalBlobs
+from registry.blobs import BlobStore
 from registry.database import Database
 from registry.errors import LeaseLost, StaleParent
 from registry.patches import NewPatch
 from registry.settings import Settings
+from registry.stores import store_of
 from worker import failures, release, targets, telling
 from worker.heartbeat import Heartbeat
 from worker.warm import Warm, WarmCache
@@ -46,7 +47,7 @@ class _Child:
 
     settings: Settings
     database: Database
-    blobs: LocalBlobs
+    blobs: BlobStore
     warm: WarmCache
 
 
@@ -116,12 +117,9 @@ def _get_child(settings: Settings) -> _Child:
     """Made on first use, after the fork: connections must not cross it."""
     global _child
     if _child is None:
-        blobs = LocalBlobs(settings.blob_folder)
-        database = Database(
-            settings.database,
-            installation.load(settings.key_path),
-            wait_seconds=settings.database_wait_seconds,
-        )
+        blobs = store_of(settings)
+        keys = installation.load(settings.key_path)
+        database = Database(settings.database, keys, settings.database_limits)
         _child = _Child(settings, database, blobs, WarmCache(blobs))
     return _child
 

@@ -15,7 +15,7 @@ from razor import material, mentions
 from razor.errors import RazorError
 from razor.material import Asked, Earlier, Roles
 from registry import jobs
-from registry.blobs import LocalBlobs
+from registry.blobs import BlobStore
 from registry.errors import PersonalDataGone, RegistryError
 from registry.installation import Keys
 from registry.patches import Patch
@@ -43,7 +43,7 @@ class _Share:
     probe_samples: tuple[str, ...]
     data_key: DataKey | None
 
-    def read(self, blobs: LocalBlobs) -> Asked:
+    def read(self, blobs: BlobStore) -> Asked:
         """The target with its pictures. Raises BlobMissing, SealBroken."""
         return Asked(
             self.target,
@@ -51,11 +51,11 @@ class _Share:
             [self._read(blobs, digest) for digest in self.probe_samples],
         )
 
-    def is_stored(self, blobs: LocalBlobs) -> bool:
+    def is_stored(self, blobs: BlobStore) -> bool:
         """Whether every picture is still there."""
         return all(blobs.exists(digest) for digest in (*self.samples, *self.probe_samples))
 
-    def _read(self, blobs: LocalBlobs, digest: str) -> bytes:
+    def _read(self, blobs: BlobStore, digest: str) -> bytes:
         with blobs.open(digest) as stream:
             stored = stream.read()
         # A job without a key is one of before there were keys: its pictures are in the clear.
@@ -95,7 +95,7 @@ def past(session: Session, line: Sequence[Patch]) -> list[Past]:
     return found
 
 
-def asked(job: jobs.Job, blobs: LocalBlobs) -> list[Asked]:
+def asked(job: jobs.Job, blobs: BlobStore) -> list[Asked]:
     """The job's targets in order, each with its own pictures.
 
     Raises BlobMissing; PersonalDataGone where the job's personal data cannot be opened.
@@ -105,7 +105,7 @@ def asked(job: jobs.Job, blobs: LocalBlobs) -> list[Asked]:
     return [share.read(blobs) for share in _shares(job)]
 
 
-def forgotten(warm: Warm, before: Sequence[Past], blobs: LocalBlobs, keys: Keys) -> list[Earlier]:
+def forgotten(warm: Warm, before: Sequence[Past], blobs: BlobStore, keys: Keys) -> list[Earlier]:
     """Every target of the versions before, in order, to be measured again where that is possible.
 
     On its own pictures while they are stored (decoded ones stay with the warm model for as long),
@@ -166,7 +166,7 @@ def _names(
     return names
 
 
-def _on_own_pictures(warm: Warm, target: _Forgotten, blobs: LocalBlobs) -> Earlier | None:
+def _on_own_pictures(warm: Warm, target: _Forgotten, blobs: BlobStore) -> Earlier | None:
     """The target in the pictures of its own request, None where they are gone or not needed."""
     version, seed = target.past.version, target.past.job.request.seed
     place, share = (version, target.number), target.share

@@ -18,7 +18,7 @@ from razor.gradients import parameters_of
 from razor.material import Earlier, Shelf, read_shelf
 from razor.protocols import Family
 from razor.retain import RetainSet, read_retain_set
-from registry.blobs import LocalBlobs
+from registry.blobs import BlobStore
 from registry.models import Model
 from registry.patches import Patch
 
@@ -45,7 +45,7 @@ class Warm:
 class WarmCache:
     """Holds one model: a device has room for one. The same model again costs nothing."""
 
-    blobs: LocalBlobs
+    blobs: BlobStore
     _held: Warm | None = field(default=None)
 
     def get(self, model: Model, line: Sequence[Patch]) -> Warm:
@@ -99,7 +99,7 @@ def _device(record: ModelRecord) -> str:
 
 
 @torch.no_grad()
-def _put(family: Family, patch: Patch, blobs: LocalBlobs) -> None:
+def _put(family: Family, patch: Patch, blobs: BlobStore) -> None:
     """Writes an earlier patch's values into the model: values, so no rounding creeps in.
 
     What the family remembered of the weights before is gone.

@@ -14,6 +14,8 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from registry.database import Database
+from registry.s3 import S3Blobs
+from tests.s3_server import S3Server
 
 POSTGRES = os.environ.get(
     "RAZOR_TEST_POSTGRES_URL", "postgresql+psycopg://root@127.0.0.1:5432/test"
@@ -92,3 +94,13 @@ def _fresh_schema() -> Iterator[str]:
         with engine.begin() as connection:
             connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
         engine.dispose()
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Blobs:
+    """An empty bucket of its own; the environment leads boto3 to its server."""
+    for name, value in s3.variables.items():
+        monkeypatch.setenv(name, value)
+    store = S3Blobs(f"s3://razor-{uuid.uuid4().hex}/some/prefix")
+    store.make_bucket()
+    return store

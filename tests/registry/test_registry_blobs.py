@@ -1,9 +1,10 @@
-"""Laws of both blob stores, and what only files can break."""
+"""Laws of every blob store, and what only files can break; what only S3 can: the file beside."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import threading
 from datetime import UTC, datetime, timedelta
@@ -19,9 +20,12 @@ from registry.errors import BlobMissing, InvalidDigest
 ABSENT = "0" * 64
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """An empty store of each kind."""
+    if request.param == "s3":
+        store: BlobStore = request.getfixturevalue("bucket")
+        return store
     return LocalBlobs(tmp_path / "blobs") if request.param == "local" else MemoryBlobs()
 
 
@@ -101,10 +105,25 @@ def test_a_name_is_never_a_path(blobs: BlobStore, ask: str, name: str) -> None:
         getattr(blobs, ask)(name)
 
 
-def test_a_reader_can_seek(blobs: BlobStore) -> None:
-    with blobs.open(blobs.put(b"abcdef")) as file:
-        file.seek(3)
-        assert file.read(2) == b"de"
+@pytest.mark.parametrize("size", [6, 3 * 2**20])
+def test_a_reader_can_seek(blobs: BlobStore, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    with blobs.open(blobs.put(data)) as file:
+        assert file.seekable()
+        assert file.read(2) == data[:2]
+        for place in (3, len(data) - 3, 1):
+            assert file.seek(place) == place
+            assert file.read(2) == data[place : place + 2]
+            assert file.tell() == place + 2
+        assert file.seek(-4, io.SEEK_END) == len(data) - 4
+        assert file.read() == data[-4:]
+        assert file.read() == b""
+        file.seek(len(data) + 9)
+        assert file.read(1) == b""
+
+
+def test_a_store_that_is_there_says_so(blobs: BlobStore) -> None:
+    blobs.check()
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

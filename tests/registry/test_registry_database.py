@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from registry import jobs
 from registry.columns import UtcDateTime
-from registry.database import Database
+from registry.database import Database, Limits
 from registry.errors import JobNotFound
 from registry.tables import JobRow
 
@@ -95,7 +95,7 @@ def test_a_file_is_durable_and_shared(sqlite: Database) -> None:
 def test_a_transaction_begins_with_the_write_lock(sqlite_url: str) -> None:
     patient = Database(sqlite_url)
     patient.migrate()
-    impatient = Database(sqlite_url, wait_seconds=0)
+    impatient = Database(sqlite_url, limits=Limits(wait_seconds=0))
 
     def read() -> None:
         with impatient.transaction() as session:

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus, Outcome
 from registry import audit, idempotency, jobs, personal
-from registry.database import Database
+from registry.database import Database, Limits
 from registry.errors import KeysMissing, PersonalDataGone
 from registry.installation import Keys
 from registry.jobs import moves
@@ -317,7 +317,7 @@ def test_no_file_of_the_database_keeps_what_was_deleted(tmp_path: Path) -> None:
 
 
 def test_a_reader_keeps_the_database_from_being_scrubbed(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/razor.db", KEYS, wait_seconds=0)
+    database = Database(f"sqlite:///{tmp_path}/razor.db", KEYS, Limits(wait_seconds=0))
     database.migrate()
     reader = database._engine.raw_connection()
     reader.execute("BEGIN")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import uuid
 from pathlib import Path
 
@@ -131,3 +132,39 @@ def test_variables_win_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.broker == "redis://:secret@queue/0"
     assert settings.max_attempts == 7
     assert "secret" not in repr(settings) + str(settings)
+
+
+def test_secrets_may_lie_in_files_and_variables_win(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "razor_database_url").write_text("postgresql+psycopg://razor:secret@db/razor\n")
+    (folder / "RAZOR_BROKER_URL").write_text("redis://:secret@file/0")
+    (folder / "somebody_elses").write_text("x")
+    monkeypatch.setenv("RAZOR_BROKER_URL", "redis://:secret@variable/0")
+    assert Settings().database_url is None
+    monkeypatch.setenv("RAZOR_SECRETS_FOLDER", str(folder))
+    settings = Settings()
+    assert settings.database == "postgresql+psycopg://razor:secret@db/razor"
+    assert settings.broker == "redis://:secret@variable/0"
+    monkeypatch.delenv("RAZOR_BROKER_URL")
+    assert Settings().broker == "redis://:secret@file/0"
+    assert "secret" not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"), [("redis://queue/0", False), ("rediss://queue/0", True), (None, False)]
+)
+def test_tls_is_asked_for_by_the_address_and_always_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str | None, checked: bool
+) -> None:
+    monkeypatch.setenv("RAZOR_BROKER_CA_FILE", str(tmp_path / "ca.pem"))
+    asked = Settings(broker_url=url).celery_config()["broker_use_ssl"]
+    if not checked:
+        assert asked is None
+        return
+    assert isinstance(asked, dict)
+    assert asked["ssl_cert_reqs"] is ssl.CERT_REQUIRED
+    assert asked["ssl_check_hostname"] is True
+    assert asked["ssl_ca_certs"] == str(tmp_path / "ca.pem")
