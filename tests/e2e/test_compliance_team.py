@@ -37,7 +37,7 @@ from tests.e2e.traces_left import nothing_is_left
 from tests.service.webhook_world import Got, Receiver, receiving
 
 PERSON = "Mara Venn"
-#: On a machine with much else to do; by itself the whole case takes a minute.
+#: For each wait, on a machine with much else to do.
 SECONDS = 400.0
 #: Whatever a process that has this in its path connects to, it fails: what works is offline.
 NO_NETWORK = """\
