@@ -139,7 +139,7 @@ def latest_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for start in range(0, len(job_ids), AT_ONCE):
         ids = job_ids[start : start + AT_ONCE]
-        found.update(session.execute(_LATEST_OF, {"job_ids": ids}).tuples().all())
+        found.update((row[0], row[1]) for row in session.execute(_LATEST_OF, {"job_ids": ids}))
     return found
 
 

@@ -112,11 +112,12 @@ def _history(job_id: str, found: list[JobEvent], limit: int) -> Response:
 
 async def _stream(parts: Parts, caller: Caller, job_id: str, after: int) -> AsyncIterator[bytes]:
     started = heard = time.monotonic()
-    over = False
+    over, news = False, True
     # At once, so that whoever listens knows that it is connected.
     yield KEEPALIVE_COMMENT
     while True:
-        found = await run_in_threadpool(_look, parts, caller, job_id, after, BATCH)
+        # Only where there is something: a database that is away does not end a silent stream.
+        found = await run_in_threadpool(_look, parts, caller, job_id, after, BATCH) if news else []
         for event in found:
             yield _encoded(event)
             after, heard = event.id, time.monotonic()
@@ -133,7 +134,7 @@ async def _stream(parts: Parts, caller: Caller, job_id: str, after: int) -> Asyn
             yield KEEPALIVE_COMMENT
         if len(found) < BATCH:
             quiet = min(heard + KEEP_ALIVE_SECONDS, started + MAX_STREAM_SECONDS) - present
-            await parts.histories.changed(job_id, after, max(0.0, quiet))
+            news = await parts.histories.changed(job_id, after, max(0.0, quiet))
 
 
 def _encoded(event: JobEvent) -> bytes:

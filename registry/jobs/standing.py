@@ -34,6 +34,6 @@ def standings(session: Session, job_ids: Sequence[str]) -> dict[str, Standing]:
     found: dict[str, Standing] = {}
     for start in range(0, len(job_ids), AT_ONCE):
         ids = job_ids[start : start + AT_ONCE]
-        for row in session.execute(_STANDINGS, {"job_ids": ids}).tuples():
+        for row in session.execute(_STANDINGS, {"job_ids": ids}):
             found[row[0]] = Standing(*row[1:])
     return found

@@ -12,11 +12,12 @@ import pytest
 from front_world import World, as_files, bearer, pictures
 from live_front import Live, live
 
+from service import events
 from tests.faults.conftest import OUTAGE_SECONDS, Server, until
 from tests.faults.test_faults_storage import refused
 
 #: How long the front waits for the database here.
-WAIT_SECONDS = 1.0
+WAIT_SECONDS = 3.0
 REQUEST = '{"model": "reference-clip", "target": {"name": "Quillon Vexmere"}}'
 
 pytestmark = pytest.mark.postgres
@@ -89,7 +90,10 @@ def test_a_database_that_says_nothing(front: Live, http: httpx.Client, postgres:
     recovered(http, front.world, accepted["id"])
 
 
-def test_a_stream_outlives_an_outage(front: Live, http: httpx.Client, postgres: Server) -> None:
+def test_a_stream_outlives_an_outage(
+    front: Live, http: httpx.Client, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", OUTAGE_SECONDS / 4)
     job_id = front.world.accept()
     with http.stream(
         "GET", f"/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}
@@ -98,7 +102,10 @@ def test_a_stream_outlives_an_outage(front: Live, http: httpx.Client, postgres: 
         while next(lines) != "id: 1":
             pass
         postgres.stop()
-        time.sleep(OUTAGE_SECONDS)
+        ended = time.monotonic() + OUTAGE_SECONDS
+        while time.monotonic() < ended:
+            # Signs of life come all the while.
+            assert next(lines) in {": ping", ""}
         postgres.start()
         until(lambda: http.get("/readyz").status_code == 200)
         front.world.claim()

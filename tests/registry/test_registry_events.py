@@ -316,3 +316,20 @@ def test_only_messages_that_were_settled_long_ago_are_pruned(database: Database)
         attempts = session.scalars(select(AttemptRow.delivery_id)).all()
         assert set(attempts) == {replayed.id}
         assert session.scalar(select(func.count()).select_from(JobEventRow)) == 4, "events stay"
+
+
+def test_many_are_asked_for_at_once_as_each_alone(database: Database) -> None:
+    shelve(database, "clip-a")
+    with database.transaction() as session:
+        ids = [accept(session).id for _ in range(3)]
+        jobs.cancel(session, ids[1], tenant=None, principal=PRINCIPAL, now=at(1))
+    asked = [*ids, *(f"job_{number}" for number in range(2 * events.AT_ONCE))]
+    with database.reading() as session:
+        assert events.latest_of(session, asked) == {
+            job_id: events.latest(session, job_id) for job_id in ids
+        }
+        standings = jobs.standings(session, asked)
+        assert standings.keys() == set(ids)
+        for job_id, found in standings.items():
+            job = jobs.get(session, job_id)
+            assert found == (job.status, job.phase, job.fraction, job.eta_seconds, job.due_at)
