@@ -69,8 +69,10 @@ def found(session: Session) -> str | None:
     """The revision that the database's tables have; None where nobody has made any."""
     try:
         revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
-    except (OperationalError, ProgrammingError):
-        # There is no such table; what else could be wrong shows with the next statement.
+    except (OperationalError, ProgrammingError) as error:
+        # PostgreSQL has a class for it; SQLite only says it, and says as much of a lost file.
+        if isinstance(error, OperationalError) and "no such table" not in str(error.orig):
+            raise
         session.rollback()
         return None
     return revision
