@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -90,6 +91,7 @@ class Job:
         return f"Job(id={self.id!r}, status={self.status.value!r}, token={self.token})"
 
 
+@functools.cache
 def rows() -> Select[
     JobRow,
     bool,
@@ -100,7 +102,7 @@ def rows() -> Select[
     str | None,
     PersonalRow | None,
 ]:
-    """What ``from_row`` needs of each job."""
+    """What ``from_row`` needs of each job; made once, for that takes longer than to run it."""
     anew = aliased(RerunRow)
     return (
         select(
@@ -122,7 +124,6 @@ def rows() -> Select[
     )
 
 
-#: Made once: to put such a statement together takes longer than to run it.
 _ONE = rows().where(JobRow.id == bindparam("job_id"))
 _OWN = _ONE.where(JobRow.tenant == bindparam("tenant"))
 

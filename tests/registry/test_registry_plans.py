@@ -133,6 +133,14 @@ def test_nothing_reads_all_jobs(session: Session, call: Callable[[Session], obje
     assert scans(plans) == []
 
 
+def test_statistics_do_not_make_the_reaper_read_all_jobs(session: Session) -> None:
+    session.execute(text("ANALYZE"))
+    with explained(session) as plans:
+        CALLS["reap"](session)
+    assert plans
+    assert scans(plans) == []
+
+
 def test_a_run_reads_no_other_jobs(session: Session) -> None:
     with explained(session) as plans:
         job = claim(session)
