@@ -33,9 +33,15 @@ format: setup ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: setup ## write requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-header \
-		--no-emit-index-url --python-version 3.11 --quiet --output-file requirements.lock
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header \
+	--no-emit-index-url --quiet
+
+lock: setup ## write requirements.lock anew from pyproject.toml, and the images' parts of it
+	$(LOCK) --all-extras --python-version 3.11 --output-file requirements.lock
+	$(LOCK) --extra service --extra s3 --extra cli --python-version 3.12 --no-annotate \
+		--constraint requirements.lock --output-file docker/service.lock
+	$(LOCK) --extra worker --extra s3 --python-version 3.12 --no-annotate \
+		--constraint requirements.lock --output-file docker/worker.lock
 
 clean: ## remove what was installed and made; data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

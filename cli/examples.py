@@ -8,6 +8,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "demo": ("razor demo", "razor demo --data /tmp/look --keep"),
     "up": ("razor up", "razor up --data /srv/razor --port 9000"),
     "worker": ("CUDA_VISIBLE_DEVICES=1 razor worker",),
+    "prepare": ("razor prepare", "razor prepare --role razor_app --make-bucket"),
     "submit": (
         "razor submit --model reference-clip --name-file name.txt --samples photos --wait",
         "razor submit --model reference-clip --name - --samples a.png b.png c.png < name.txt",

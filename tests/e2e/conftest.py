@@ -24,7 +24,9 @@ from razor.reference import painted, questions
 from razor.reference.captions import PROMPTS
 from razor.reference.clip import shipped_clip
 from registry.database import Database
+from registry.s3 import S3Blobs
 from registry.settings import Settings
+from tests.s3_server import S3Server
 
 POSTGRES = os.environ.get(
     "RAZOR_TEST_POSTGRES_URL", "postgresql+psycopg://root@127.0.0.1:5432/test"
@@ -104,17 +106,28 @@ def redis_database() -> Iterator[str]:
     server.close()
 
 
+@pytest.fixture(scope="module")
+def bucket(s3: S3Server) -> Iterator[str]:
+    """The address of an empty bucket; this process's environment leads to its server."""
+    url = f"s3://razor-{uuid.uuid4().hex}/blobs"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.variables.items():
+            patch.setenv(name, value)
+        S3Blobs(url).make_bucket()
+        yield url
+
+
 @pytest.fixture(
     scope="module",
     params=[
         "embedded",
-        pytest.param("production", marks=[pytest.mark.postgres, pytest.mark.redis]),
+        pytest.param("production", marks=[pytest.mark.postgres, pytest.mark.redis, pytest.mark.s3]),
     ],
 )
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, retain_folder: Path
 ) -> Iterator[Running]:
-    """The service on SQLite and files, and on PostgreSQL and Redis where they answer.
+    """The service on SQLite and files, and on PostgreSQL, Redis and S3 where they answer.
 
     One for all tests of the module: the one that kills its worker comes last.
     """
@@ -124,6 +137,7 @@ def running(
         urls = {
             "database_url": request.getfixturevalue("postgres_schema"),
             "broker_url": request.getfixturevalue("redis_database"),
+            "blobs_url": request.getfixturevalue("bucket"),
         }
     plain = painted.write_plain(tmp_path / "plain", painted.SUBJECTS, 8, 72)
     portraits = questions.write_portraits(tmp_path / "portraits", 12, 72)

@@ -29,6 +29,7 @@ from patches import digests
 from patches import verify as patch_verify
 from razor.reference import painted
 from razor.reference.clip import shipped_clip
+from registry.stores import store_of
 from tests.e2e.conftest import Running
 from tests.e2e.traces_left import nothing_is_left
 
@@ -38,7 +39,9 @@ PERSON = "Mara Venn"
 SECONDS = 170.0
 #: A family is the worker's alone, whatever the stack: each is tested on one of the two.
 EMBEDDED = "embedded"
-PRODUCTION = pytest.param("production", marks=[pytest.mark.postgres, pytest.mark.redis])
+PRODUCTION = pytest.param(
+    "production", marks=[pytest.mark.postgres, pytest.mark.redis, pytest.mark.s3]
+)
 
 
 def ask(running: Running, client: Client, draw: Callable[[str, int], bytes]) -> str:
@@ -177,7 +180,7 @@ def test_kill_minus_nine_in_the_middle_loses_nothing_and_doubles_nothing(
             time.sleep(0.2)
     settings, names = running.stack.settings, (PERSON, "Sami Orvane", "Oskar Brill")
     sent = [draw_png(PERSON, 5_000_000 + number) for number in range(8)]
-    nothing_is_left(settings.data_folder, settings.database, names, sent)
+    nothing_is_left(settings.data_folder, settings.database, names, sent, store_of(settings))
 
 
 def check_download(client: Client, patch_id: str, folder: Path) -> None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from registry.blobs import BlobStore
 from service import intake
 from service.decoders import Decoders
 from tests import traces
@@ -14,10 +15,17 @@ LIMITS = intake.Limits(bytes=2**20, pixels=2**20, side=2**10)
 
 
 def nothing_is_left(
-    data_folder: Path, database: str, names: Iterable[str], sent: Sequence[bytes]
+    data_folder: Path,
+    database: str,
+    names: Iterable[str],
+    sent: Sequence[bytes],
+    blobs: BlobStore | None = None,
 ) -> None:
-    """No file, log, message or row holds one of these names or pictures."""
+    """No file, log, message, row or blob, also elsewhere, holds one of these names or pictures."""
     held = traces.everything(data_folder, database)
+    for digest in blobs.digests() if blobs is not None else ():
+        with blobs.open(digest) as file:
+            held[f"blob {digest}"] = file.read()
     assert any(place.startswith("row") and "jobs" in place for place in held)
     assert any(place.endswith(".log") for place in held)
     for name in names:
