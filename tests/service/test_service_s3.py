@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,10 @@ def test_pictures_go_to_the_bucket_sealed_and_are_deleted_there(far: World) -> N
         with far.parts.blobs.open(digest) as file:
             assert file.read(6) == b"RAZOR-"
     http_of(far).post(f"/jobs/{job.id}/cancel")
-    background.forget(far.parts)
+    deadline = time.monotonic() + 30
+    while far.job(job.id).erased_at is None:  # by the front's own loop
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert not any(far.parts.blobs.exists(digest) for digest in job.samples)
 
 
@@ -92,7 +96,7 @@ def test_the_janitor_sweeps_pictures_that_no_job_needs(
 def test_without_its_bucket_a_front_says_so_and_accepts_nothing(far: World, s3: S3Server) -> None:
     job, http = far.finished(), http_of(far)
     assert http.get("/readyz").json()["checks"]["storage"] == "ok"
-    before = far.stored() | {"blobs": 0}
+    jobs = far.stored()["jobs"]
     without_bucket(far, s3)
     ready = http.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["storage"]) == (503, "failed")
@@ -103,4 +107,4 @@ def test_without_its_bucket_a_front_says_so_and_accepts_nothing(far: World, s3: 
     assert (refused.status_code, refused.json()["type"]) == (503, "/problems/storage-unavailable")
     assert isinstance(far.parts.blobs, S3Blobs)
     far.parts.blobs.make_bucket()
-    assert far.stored() == before
+    assert far.stored()["jobs"] == jobs
