@@ -204,7 +204,7 @@ def _workers(found: Mapping[str, Any]) -> str:
                 f"jobs of {seconds:g} s",
                 *(f"{times(count, seconds):.2f}" for count in _SIMULATED),
             ]
-            for seconds in (0.25, 10.0, 60.0)
+            for seconds in (workers.JOB_SECONDS, 10.0, 60.0)
         ],
     )
     return (

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import calls, document, queues, workers
 
 ROUNDS, QUICK_ROUNDS = 30, 8
-JOBS, WORKER_ROUNDS = 120, 2
+JOBS, WORKER_ROUNDS = 32, 2
 PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "psycopg", "pydantic")
 
 

@@ -22,7 +22,7 @@ from registry.settings import Settings
 
 Row = dict[str, Any]
 SHELF: Final = 16
-JOB_SECONDS: Final = 0.25
+JOB_SECONDS: Final = 2.0
 _READY, _GO = "ready", "go"
 _NAP_SECONDS: Final = 0.02
 
