@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from registry import leftovers
+from registry import failpoints, leftovers
 from registry.errors import BlobMissing, InvalidDigest
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -241,6 +241,7 @@ class LocalBlobs:
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True)
                 _sync_folder(folder.parent)
+        failpoints.reach(failpoints.Point.BEFORE_RENAME)
         temporary.rename(target)
         _sync_folder(target.parent)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from registry import deliveries, jobs, leftovers, outbox, personal, sealing
+from registry import deliveries, failpoints, jobs, leftovers, outbox, personal, sealing
 from registry.errors import BlobMissing
 from service import logs
 from service.delivery import Courier
@@ -43,6 +43,7 @@ def relay(parts: Parts) -> None:
     try:
         for message in messages:
             parts.broker.send(message.job_id)
+            failpoints.reach(failpoints.Point.DURING_RELAY)
             sent.append(message.id)
     finally:
         if sent:

@@ -19,7 +19,7 @@ from api_schemas.jobs import JobView
 from api_schemas.problems import FieldProblem
 from api_schemas.requests import UnlearnRequest
 from api_schemas.tenants import TenantSettings
-from registry import idempotency, jobs, models, quotas, tenants
+from registry import failpoints, idempotency, jobs, models, quotas, tenants
 from registry.errors import IdempotencyConflict, ModelNotFound, StoreFailed
 from registry.jobs.record import Job
 from registry.sealing import DataKey
@@ -113,7 +113,9 @@ def _unlearn(
             return _answer(job)
         method = method_for(session, submitted.request)
         _check_quota(session, caller)
-    return _answer(accept(parts, caller, submitted, method, known))
+    job = accept(parts, caller, submitted, method, known)
+    failpoints.reach(failpoints.Point.AFTER_ACCEPT)
+    return _answer(job)
 
 
 def _made_before(session: Session, caller: Caller, key: idempotency.Key | None) -> Job | None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from razor.errors import Cancelled
-from registry import jobs
+from registry import failpoints, jobs
 from registry.database import Database
 from registry.errors import LeaseLost
 
@@ -70,6 +70,8 @@ class Heartbeat:
         self._phase = phase
         self._entered(phase)
         self._fraction = max(self._fraction, start + (stop - start) * min(1.0, fraction))
+        if phase == "edit":
+            failpoints.reach(failpoints.Point.MID_EDIT)
         self.check()
 
     def check(self) -> None:

@@ -21,7 +21,7 @@ from patches import folder as patch_folder
 from razor import gate, material, serialize
 from razor.errors import Cancelled
 from razor.unlearn import Run, Task, unlearn
-from registry import ids, installation, jobs, models
+from registry import failpoints, ids, installation, jobs, models
 from registry.blobs import BlobStore
 from registry.database import Database
 from registry.errors import LeaseLost, StaleParent
@@ -70,6 +70,7 @@ def work(settings: Settings) -> None:
         telling.nothing_to_do()
         return
     log.info("claimed %s, attempt %d", job.id, job.attempts)
+    failpoints.reach(failpoints.Point.AFTER_CLAIM)
     attempt = telling.Attempt(job, datetime.now(UTC))
     heartbeat = Heartbeat(
         child.database,
@@ -236,6 +237,8 @@ def _finish(
             patch=patch,
             now=datetime.now(UTC),
         )
+        failpoints.reach(failpoints.Point.BEFORE_COMMIT)
+    failpoints.reach(failpoints.Point.BEFORE_ACK)
     log.info("finished %s: %s, %s", job.id, status, outcome)
 
 
