@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+# Tests start many processes, and each imports the libraries: what is compiled once is kept.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test check format up lock clean
 
