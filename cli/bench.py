@@ -136,7 +136,7 @@ def vlm(
             exists=True,
             dir_okay=False,
             callback=_rows,
-            help="Raw rows of an earlier document (vlm.json): gold is not trained again.",
+            help="Raw rows of an earlier document (vlm.json): gold and tuning are not run again.",
         ),
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,

@@ -165,6 +165,11 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
             "the other three out."
         )
     lines += taken_over(rows)
+    if any(row.get("taken_over") for row in rows if row.get("suite") == "tuning"):
+        lines.append(
+            "- Rivals' settings were chosen when a request's pictures were varied into 32 copies; "
+            "every run shown here, RAZOR's and rivals', draws from 128."
+        )
     failed = figures.failed(rows)
     if failed:
         names = ", ".join(

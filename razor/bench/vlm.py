@@ -42,7 +42,7 @@ class Bench:
     work: Path
     processes: int
     progress: Progress
-    earlier: Path | None = None  # raw rows of an earlier document, of which gold's are taken
+    earlier: Path | None = None  # raw rows of an earlier document: gold's and the grids' are taken
 
     def quick(self) -> list[Row]:
         """The four people, every method with its first setting, on LLaVA 1.5, no attacks."""
@@ -53,13 +53,13 @@ class Bench:
     def full(self) -> list[Row]:
         """Grids, RAZOR on both models and on more people, gold, every rival on LLaVA 1.5."""
         grids = _grids()
+        golds = [Job(LLAVA, "gold", (name,), probes=ATTACKS) for name in TARGETS]
+        take_over(self.earlier, self._pool, [*plan.tuning(TUNED_ON, grids), *golds])
         found = self._run(plan.tuning(TUNED_ON, grids))
         rivals = plan.best(grids, found)
         for row in found:
             row["setting"] = row["params"]
             row["chosen"] = row["params"] == plan.named(rivals[row["method"]])
-        golds = [Job(LLAVA, "gold", (name,), probes=ATTACKS) for name in TARGETS]
-        take_over(self.earlier, self._pool, golds)
         needed = not all(self._pool.file(job).exists() for job in golds)
         if needed and not gold_folder(self.work).exists():
             self._pool.each([partial(train_gold, self.work)], ["gold"])
