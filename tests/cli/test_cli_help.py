@@ -53,8 +53,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_is_quick_next_to_its_framework() -> None:
-    # Side by side and the least of several: machines differ, and others may share this one. Seen: 1.3
-    # to 1.6; the framework alone parses nothing and draws no table.
+    # Side by side and the least of several: machines differ, and others may share this one.
+    # Seen: 1.3 to 1.6, for the framework alone parses nothing and draws no table.
     helps, frameworks = [], []
     for _ in range(4):
         helps.append(ran(HELP)[2])

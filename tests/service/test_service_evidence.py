@@ -116,8 +116,9 @@ def test_pages_follow_each_other(http: TestClient, job: Job) -> None:
         answer = http.get(path)
         seen += AuditPage.model_validate(answer.json()).items
         path = answer.links.get("next", {}).get("url", "")
-    assert seen == whole.items
-    assert len(seen) > 2
+    # The janitor may add a line of its own meanwhile; the log only grows.
+    assert seen[: len(whole.items)] == whole.items
+    assert len({item.index for item in seen}) == len(seen) > 2
 
 
 @pytest.mark.parametrize(
