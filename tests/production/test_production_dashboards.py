@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api_schemas.jobs import JobStatus, Outcome
 from registry.jobs import Counts
 from service import background
-from service.metrics import Measures
+from service.metrics import Measures, Reading
 from worker.measures import WorkerMeasures
 
 DASHBOARDS = sorted((DOCKER / "grafana/dashboards").glob("*.json"))
@@ -65,7 +65,7 @@ def exposed() -> dict[str, frozenset[str]]:
         least_deadline_seconds=1.0,
         least_lease_seconds=None,
     )
-    service = Measures(lambda: counts, 15.0)
+    service = Measures(lambda: Reading(jobs=counts, callbacks_waiting=0), 15.0)
     service.request("GET", "/jobs", 200, 0.1)
     service.background_failures.labels("relay").inc()
     worker = WorkerMeasures()

@@ -284,7 +284,7 @@ def test_the_facades_example_can_be_sent_and_is_complete(
 
 
 #: Requests in all, shared between the calls: the more calls there are, the fewer each gets.
-REQUESTS = 250
+REQUESTS = 500
 LEAST_REQUESTS = 5
 #: Calls that are known to take wrong requests; so a filter that finds none is noticed.
 CAN_BE_WRONG = {
