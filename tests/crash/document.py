@@ -72,6 +72,7 @@ def write(
     folder: Path, tallies: Mapping[Cell, Tally], *, repeats: int, spent_seconds: float
 ) -> None:
     """``crash_matrix.json`` and ``crash_matrix.md`` in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows = [_row(cell) | asdict(tally) for cell, tally in tallies.items()]
     content = {
         "command": COMMAND.format(repeats),
