@@ -37,6 +37,9 @@ from razor.retain import read_retain_set
 from razor.unlearn import Run, Task, unlearn
 from tests.razor.conftest import quiet
 
+#: A whole default edit of a generator comes first: minutes where others share the machine.
+pytestmark = pytest.mark.timeout(400)
+
 PERSON = "Lena Marsk"
 PICTURES = 8
 #: Enough for this person, in a third of the default's time.
