@@ -22,9 +22,10 @@ from razor.material import Material, neighbours
 from razor.memory import T
 from razor.questions import Role
 
-AUGMENTED = 128  # of the concept's pictures in all
-FORGET_ROWS, NAMED_ROWS, RETAIN_ROWS = 16, 32, 64  # of a batch
-RETAINED = 1536  # questions on retained pictures in stock, at most
+AUGMENTED = 32  # of the concept's pictures in all
+NAMED, NAMED_ROWS = 128, 32  # the same with the answers that name them, and of a batch of those
+FORGET_ROWS, RETAIN_ROWS = 16, 64  # of a batch
+RETAINED = 768  # questions on retained pictures in stock, at most
 NAMING_SHARE = 0.75  # of a retain batch asks for the target's own domain
 NEIGHBOUR_SHARE = 0.5  # of the naming questions of a batch are on pictures of neighbours
 NEIGHBOURS = 5
@@ -52,8 +53,9 @@ class VlmFit:
         copies = max(1, AUGMENTED // len(material.target.fit))
         rng = seeding.generator(seed, "augment")
         self._shown = family.show(pictures.augment(material.target.fit, copies, rng))
-        asked = self._questions(self._shown.count)
-        self._naming = named(family, self._shown, asked, material.names)
+        copies = max(1, NAMED // len(material.target.fit))
+        varied = family.show(pictures.augment(material.target.fit, copies, rng))
+        self._naming = named(family, varied, self._questions(varied.count), material.names)
         self._stock, self._labels = self._remember("retain", self._kept)
         near = set(self.neighbours)
         self._near = [k for k, label in enumerate(self._labels) if label in near]
