@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -13,6 +14,8 @@ from cli.examples import EXAMPLES, START
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("torch", "fastapi", "sqlalchemy", "celery", "httpx", "pydantic", "numpy", "open_clip")
+#: Set, every start compiles every module again; nobody who waits for a help has it set.
+UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
 HELP = """
 import sys
 sys.argv = ["razor", "--help"]
@@ -22,8 +25,6 @@ try:
 except SystemExit:
     pass
 """
-# What no help can do without: the library that parses commands, and what it draws help with.
-FRAMEWORK = "import sys, typer, typer.rich_utils"
 AFTER = """
 import resource
 used = resource.getrusage(resource.RUSAGE_SELF)
@@ -37,6 +38,7 @@ def ran(program: str) -> tuple[str, set[str], float]:
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\n{AFTER}"],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != UNCOMPILED},
         capture_output=True,
         text=True,
         check=True,
@@ -52,16 +54,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert not modules & set(HEAVY)
 
 
-def test_help_is_quick_next_to_its_framework() -> None:
-    # Side by side and the least of several: machines differ, and others may share this one.
-    # Seen: 1.3 to 1.6, for the framework alone parses nothing and draws no table.
-    helps, frameworks = [], []
-    for _ in range(4):
-        helps.append(ran(HELP)[2])
-        frameworks.append(ran(FRAMEWORK)[2])
-        if min(helps) < 2.5 * min(frameworks):
-            return
-    assert min(helps) < 2.5 * min(frameworks)
+def test_help_is_quick() -> None:
+    # Processor seconds: a crowded machine must not fail it; the least of several, for a cold disk.
+    assert min(ran(HELP)[2] for _ in range(4)) < 0.5
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
