@@ -516,3 +516,35 @@ def test_adaptive_updates_are_adams() -> None:
         torch.testing.assert_close(found, weight.detach() - before, atol=1e-5, rtol=1e-5)
     run.params = methods.Razor()
     assert run._adapted({"weight": direction})["weight"] is direction
+
+
+class Scripted:
+    """A gauge that calls the concept gone after the first update, with these harms in turn."""
+
+    def __init__(self, bench: Bench, harms: Sequence[float]) -> None:
+        self._bench, self._harms = bench, iter(harms)
+        self._reads, self._gone = 0, False
+        self.states: dict[float, dict[str, Tensor]] = {}
+
+    def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
+        self._reads += 1
+        self._gone = self._reads > 1
+        margin = -1.0 if self._gone else 1.0
+        return Reading(worst=margin, stand_ins=torch.zeros(0), accuracy=0.0, harm=math.nan)
+
+    def harm(self) -> float:
+        if not self._gone:  # a step of the search: too long
+            return 1.0
+        self._gone = False
+        found = next(self._harms)
+        self.states[found] = self._bench.weights()
+        return found
+
+
+def test_of_the_states_that_forgot_the_least_harmful_is_kept(bench: Bench) -> None:
+    gauge = Scripted(bench, (0.9, 0.3, 0.7))
+    params = methods.Razor(steps=3, rounds=0, max_units=1, towers=("text",))
+    bench.edit(params, gauge=gauge)
+    assert len(gauge.states) == 3
+    assert changed(gauge.states[0.3], bench.weights()) == []
+    assert changed(gauge.states[0.9], bench.weights())
