@@ -124,14 +124,14 @@ def test_the_folder_stays_where_it_was_meant(
 
 
 def test_variables_win_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAZOR_DATABASE_URL", "postgresql+psycopg://razor:secret@db/razor")
-    monkeypatch.setenv("RAZOR_BROKER_URL", "redis://:secret@queue/0")
+    monkeypatch.setenv("RAZOR_DATABASE_URL", "postgresql+psycopg://razor:pa55phrase@db/razor")
+    monkeypatch.setenv("RAZOR_BROKER_URL", "redis://:pa55phrase@queue/0")
     monkeypatch.setenv("RAZOR_MAX_ATTEMPTS", "7")
     settings = Settings()
-    assert settings.database == "postgresql+psycopg://razor:secret@db/razor"
-    assert settings.broker == "redis://:secret@queue/0"
+    assert settings.database == "postgresql+psycopg://razor:pa55phrase@db/razor"
+    assert settings.broker == "redis://:pa55phrase@queue/0"
     assert settings.max_attempts == 7
-    assert "secret@" not in repr(settings) + str(settings)
+    assert "pa55phrase" not in repr(settings) + str(settings)
 
 
 def test_secrets_may_lie_in_files_and_variables_win(
@@ -139,18 +139,18 @@ def test_secrets_may_lie_in_files_and_variables_win(
 ) -> None:
     folder = tmp_path / "secrets"
     folder.mkdir()
-    (folder / "razor_database_url").write_text("postgresql+psycopg://razor:secret@db/razor\n")
-    (folder / "RAZOR_BROKER_URL").write_text("redis://:secret@file/0")
+    (folder / "razor_database_url").write_text("postgresql+psycopg://razor:pa55phrase@db/razor\n")
+    (folder / "RAZOR_BROKER_URL").write_text("redis://:pa55phrase@file/0")
     (folder / "somebody_elses").write_text("x")
-    monkeypatch.setenv("RAZOR_BROKER_URL", "redis://:secret@variable/0")
+    monkeypatch.setenv("RAZOR_BROKER_URL", "redis://:pa55phrase@variable/0")
     assert Settings().database_url is None
     monkeypatch.setenv("RAZOR_SECRETS_FOLDER", str(folder))
     settings = Settings()
-    assert settings.database == "postgresql+psycopg://razor:secret@db/razor"
-    assert settings.broker == "redis://:secret@variable/0"
+    assert settings.database == "postgresql+psycopg://razor:pa55phrase@db/razor"
+    assert settings.broker == "redis://:pa55phrase@variable/0"
     monkeypatch.delenv("RAZOR_BROKER_URL")
-    assert Settings().broker == "redis://:secret@file/0"
-    assert "secret@" not in repr(settings) + str(settings)
+    assert Settings().broker == "redis://:pa55phrase@file/0"
+    assert "pa55phrase" not in repr(settings) + str(settings)
 
 
 @pytest.mark.parametrize(
