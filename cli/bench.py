@@ -28,6 +28,18 @@ def _rows(earlier: Path | None) -> Path | None:
     return earlier
 
 
+Earlier = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        callback=_rows,
+        help="Raw rows of an earlier document (the JSON beside it): gold and tuning are not run "
+        "again.",
+    ),
+]
+
+
 @commands.command("clip", epilog=epilog("bench clip"))
 def clip(
     *,
@@ -44,15 +56,7 @@ def clip(
         Path | None,
         typer.Option(help="Folder with pictures of people (index.csv): train and measure there."),
     ] = None,
-    earlier: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            callback=_rows,
-            help="Raw rows of an earlier document (clip.json): gold and tuning are not run again.",
-        ),
-    ] = None,
+    earlier: Earlier = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
 ) -> None:
     """Run RAZOR and its rivals, and write table, plots and raw figures."""
@@ -130,15 +134,7 @@ def vlm(
     work: Annotated[
         Path, typer.Option(help="Gold model and finished runs; a stopped benchmark goes on.")
     ] = Path("runs/bench"),
-    earlier: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            callback=_rows,
-            help="Raw rows of an earlier document (vlm.json): gold and tuning are not run again.",
-        ),
-    ] = None,
+    earlier: Earlier = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
 ) -> None:
     """Run RAZOR and its rivals on the vision-language models; about an hour on two cores."""

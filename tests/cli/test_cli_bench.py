@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli_world import Run
 
 
@@ -9,4 +10,18 @@ def test_a_document_of_finished_runs_needs_finished_grids(run: Run, tmp_path: Pa
     found = run("bench", "diffusion", "--finished", "--work", str(tmp_path / "none"))
     assert found.code == 2
     assert "have not all been run" in found.err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("family", ["clip", "vlm"])
+@pytest.mark.parametrize("text", ["{}", "no JSON", '[{"suite": "clip"}]'])
+def test_a_file_without_rows_is_refused_before_anything_runs(
+    run: Run, tmp_path: Path, family: str, text: str
+) -> None:
+    file = tmp_path / "earlier.json"
+    file.write_text(text)
+    found = run("bench", family, "--earlier", str(file), "--work", str(tmp_path / "none"))
+    assert found.code == 2
+    assert "--earlier" in found.err
+    assert "the file holds no rows" in found.err
     assert not (tmp_path / "none").exists()
