@@ -51,8 +51,11 @@ class Machine:
         mounted = self.folder / "run" / name
         mounted.mkdir(parents=True, exist_ok=True)
         for target, source in secrets_of(SERVICES[name]).items():
-            text = (self.folder / "secrets" / source).read_text("utf-8")
-            (mounted / target).write_text(self.here(text), "utf-8")
+            text = self.here((self.folder / "secrets" / source).read_text("utf-8"))
+            file = mounted / target
+            # A process that is starting may be reading it: what stands there already is left alone.
+            if not file.exists() or file.read_text("utf-8") != text:
+                file.write_text(text, "utf-8")
         found = {variable: self.here(value) for variable, value in said.items()}
         found = {key: value.replace("/run/secrets", str(mounted)) for key, value in found.items()}
         return found | INHERITED

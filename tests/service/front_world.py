@@ -6,6 +6,7 @@ import hashlib
 import io
 import random
 import struct
+import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,13 @@ class World:
             by_requests = AuditRow.object_type.not_in(["key", "tenant"])
             rows["audit"] = session.scalar(select(func.count()).where(by_requests)) or 0
         return rows | {"blobs": len(list(self.parts.blobs.digests()))}
+
+    def until_sent(self, seconds: float = 10) -> None:
+        """The relay has nothing left to send: what is counted next changes by calls alone."""
+        until = time.monotonic() + seconds
+        while self.stored()["outbox"]:
+            assert time.monotonic() < until, "the relay sent nothing"
+            time.sleep(0.01)
 
     def new_key(self, *scopes: Scope, tenant: str = TENANT, **changes: Any) -> str:
         """The text of a new key with these scopes."""

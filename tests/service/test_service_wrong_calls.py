@@ -230,13 +230,15 @@ def places(front: World) -> dict[str, str]:
     hook, disabled = (front.http.post("/webhooks", json=HOOK).json() for _ in range(2))
     silenced = f"/webhooks/{disabled['webhook']['id']}"
     assert front.http.patch(silenced, json={"enabled": False}).status_code == 200
+    queued = front.accept()
+    front.until_sent()
     return {
         "hook": hook["webhook"]["id"],
         "disabled": disabled["webhook"]["id"],
         "done": done.id,
         "refused": refused.id,
         "failed": failed.id,
-        "queued": front.accept(),
+        "queued": queued,
         "patch": done.patch_id,
         "line": str(front.http.get("/audit?limit=1").json()["items"][0]["index"]),
     }
