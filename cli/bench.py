@@ -155,6 +155,42 @@ def vlm(
     say(f"wrote {folder / 'vlm.md'}")
 
 
+@commands.command("speed", epilog=epilog("bench speed"))
+def speed(
+    *,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these: reference, vit-b-32, vit-b-16, vit-l-14; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the document goes; default: inside --work.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Checkpoints and finished points; a stopped benchmark goes on.")
+    ] = Path("runs/bench"),
+    family: Annotated[str, typer.Option(help="Kind of model; clip is the one there is.")] = "clip",
+) -> None:
+    """Weigh whole jobs of RAZOR and SLUG on models of real shapes with random weights."""
+    from cli.console import note
+    from razor.bench import speed as bench
+    from razor.bench import speed_document as document
+
+    if family != "clip":
+        raise typer.BadParameter("only clip is measured so far", param_hint="--family")
+    sizes = tuple(size or bench.SIZES)
+    if unknown := set(sizes) - set(bench.SIZES):
+        raise typer.BadParameter(
+            f"unknown size {sorted(unknown)[0]}; take one of {', '.join(bench.SIZES)}",
+            param_hint="--size",
+        )
+    rows = bench.measure(work, bench.points(sizes), lambda point: note(point.name))
+    folder = out or work / "speed"
+    command = "razor bench speed" + "".join(f" --size {each}" for each in size or ())
+    document.write(rows, folder, command)
+    say(document.text(rows, command))
+    say(f"wrote {folder / 'speed.md'}")
+
+
 @commands.command("load", epilog=epilog("bench load"))
 def load(
     *,

@@ -101,6 +101,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "razor bench load --quick",
         "razor bench load --postgres postgresql+psycopg://root@127.0.0.1/test --out docs/results",
     ),
+    "bench speed": (
+        "razor bench speed --size reference",
+        "razor bench speed --out docs/results",
+    ),
     "bench vlm": (
         "razor bench vlm --quick",
         "razor bench vlm --out docs/results",

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from razor.kept import Kept, computed_by, is_value
+
 T = TypeVar("T")
 
 
@@ -49,9 +51,12 @@ class Passes:
 class Memory:
     """What depends on the weights as loaded and on the retain pairs alone: kept between runs.
 
-    Holds one retain set's figures. Whoever writes other weights into the model clears it.
+    Holds one retain set's figures. Whoever writes other weights into the model clears it. With
+    ``kept``, tensors outlive the process under ``version``, which names the weights as loaded.
     """
 
+    kept: Kept | None = None
+    version: str = ""
     _key: str = ""
     _held: dict[str, Any] = field(default_factory=dict)
 
@@ -61,10 +66,21 @@ class Memory:
             self.clear()
             self._key = key
         if name not in self._held:
-            self._held[name] = make()
+            self._held[name] = self._kept_or_made(name, make)
         found: T = self._held[name]
         return found
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forgets everything; what is kept of other weights stays."""
         self._key, self._held = "", {}
+
+    def _kept_or_made(self, name: str, make: Callable[[], Any]) -> Any:
+        if self.kept is None:
+            return make()
+        named = "/".join((self.version, self._key, name, computed_by()))
+        found = self.kept.get(named)
+        if found is None:
+            found = make()
+            if is_value(found):
+                self.kept.put(named, found)
+        return found

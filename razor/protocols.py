@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -133,11 +134,14 @@ class Gauge(Protocol):
 class Fit(Protocol):
     """The data that gradients may see."""
 
-    def forget_batch(self, rng: torch.Generator, *, by_name: bool = False) -> Batch:
+    def forget_batch(
+        self, rng: torch.Generator, *, by_name: bool = False, scoring: bool = False
+    ) -> Batch:
         """The concept's fit pictures, augmented anew, and its names.
 
         ``by_name``: where only the side of the names is edited, the picture that the frozen model
-        expects of the name stands for the pictures.
+        expects of the name stands for the pictures; not where units are scored, for a score says
+        what carries the pictures too.
         """
 
     def retain_batch(self, rng: torch.Generator) -> Batch:
@@ -188,6 +192,9 @@ class Family(Protocol):
 
     def units(self) -> Sequence[Unit]:
         """Everything that may be edited; heads lie inside matrices."""
+
+    def moving(self, units: Sequence[Unit]) -> AbstractContextManager[None]:
+        """Inside, only these units are written: what lies below them is computed once."""
 
     def forget_loss(self, batch: Batch) -> Tensor:
         """L_forget, un-negated: moving weights along +gradient forgets."""

@@ -37,16 +37,18 @@ class Room:
         """A new run finds out by itself: what it computes must not depend on runs before."""
         self.rows = None
 
-    def through(self, count: int, run: Callable[[range], Tensor]) -> Tensor:
+    def through(
+        self, count: int, run: Callable[[range], Tensor], at_once: int | None = None
+    ) -> Tensor:
         """``run`` over all rows, its results put together; in parts where there is a limit.
 
-        Without a gradient a shortage is met here; with one it is raised, and ``trying`` meets it:
-        most of it comes on the way back.
+        ``at_once``: no more than so many hold what a gradient needs. Without a gradient a shortage
+        is met here; with one it is raised, and ``trying`` meets it: most comes on the way back.
         """
         if not torch.is_grad_enabled():
             return torch.cat(self.parts(count, count, run))
-        self._most = max(self._most, count)
-        limit = self.rows or count
+        limit = min(self.rows or count, at_once or count)
+        self._most = max(self._most, min(count, at_once or count))
         if limit >= count:
             return run(range(count))
         return torch.cat(

@@ -74,11 +74,22 @@ def unlearn(
     ``between`` is called between any two batches that the model sees; like ``tick`` it may raise
     Cancelled. Raises EditDiverged too.
     """
+    return studied(catalog.study(family, task.pictures), materials, task, tick, between)
+
+
+def studied(
+    study: Study,
+    materials: Sequence[Material],
+    task: Task,
+    tick: Tick,
+    between: Callable[[], None] | None = None,
+) -> Run:
+    """``unlearn`` with a study at hand, of the model as loaded."""
     cost.reset_peak_memory()
     clock = cost.Clock()
+    family = study.family
     family.passes = Passes(between) if between is not None else Passes()
     room.of(family.model).forget()
-    study = catalog.study(family, task.pictures)
     snapshot = Snapshot(family.model, family.units(), family.dtypes())
     try:
         with seeding.deterministic(task.seed):

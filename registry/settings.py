@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     recovery_seconds: PositiveFloat = 2.0
     resend_after_seconds: PositiveFloat = 30.0
     job_time_limit_seconds: int = Field(default=3600, ge=2)
+    #: What a worker may keep on disk of a model version, to begin sooner after a restart; 0 = none.
+    cache_bytes: int = Field(default=4096 * MEBIBYTE, ge=0)
     #: How soon a worker tries again to store what a full disk did not take.
     storage_pause_seconds: PositiveFloat = 5.0
 
@@ -230,6 +232,11 @@ class Settings(BaseSettings):
     def work_folder(self) -> Path:
         """Where files are in the making; what a crash leaves here is swept."""
         return self.data_folder / "work"
+
+    @property
+    def cache_folder(self) -> Path:
+        """What workers keep to begin sooner; it may be deleted at any time."""
+        return self.data_folder / "cache"
 
     def celery_config(self) -> dict[str, object]:
         """What both ends of the broker pass to Celery's ``app.conf.update``, so that they agree.

@@ -121,7 +121,9 @@ def _get_child(settings: Settings) -> _Child:
         blobs = store_of(settings)
         keys = installation.load(settings.key_path)
         database = Database(settings.database, keys, settings.database_limits)
-        _child = _Child(settings, database, blobs, WarmCache(blobs))
+        _child = _Child(
+            settings, database, blobs, WarmCache(blobs, settings.cache_folder, settings.cache_bytes)
+        )
     return _child
 
 

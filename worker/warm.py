@@ -11,16 +11,17 @@ import torch
 from safetensors.torch import load
 
 from api_schemas.shelf import ModelRecord
-from patches import digests
 from razor import catalog
 from razor.errors import CheckpointInvalid
 from razor.gradients import parameters_of
+from razor.kept import Kept
 from razor.material import Earlier, Shelf, read_shelf
 from razor.protocols import Family
 from razor.retain import RetainSet, read_retain_set
 from registry.blobs import BlobStore
 from registry.models import Model
 from registry.patches import Patch
+from worker.known_digests import KnownDigests
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,14 @@ class Warm:
 
 @dataclass
 class WarmCache:
-    """Holds one model: a device has room for one. The same model again costs nothing."""
+    """Holds one model: a device has room for one. The same model again costs nothing.
+
+    ``cache`` has what outlives the process, at most ``cache_bytes`` of it.
+    """
 
     blobs: BlobStore
+    cache: Path
+    cache_bytes: int
     _held: Warm | None = field(default=None)
 
     def get(self, model: Model, line: Sequence[Patch]) -> Warm:
@@ -63,21 +69,29 @@ class WarmCache:
         )
         if held is None or not fits:
             self._held = None  # let go of the old weights before the new ones come
-            held = _load(model)
+            held = _load(model, KnownDigests(self.cache / "digests"))
         for patch in line[len(held.line) :]:
             _put(held.family, patch, self.blobs)
         held.line = wanted
         self._held = held
+        self._keep(held)
         return held
+
+    def _keep(self, held: Warm) -> None:
+        """What is computed of the model as it stands now is kept under this version's name."""
+        memory, device = held.family.memory, str(held.family.device)
+        memory.version = "/".join((held.digest, *held.line, device))
+        if self.cache_bytes:
+            memory.kept = Kept(self.cache / "kept", self.cache_bytes, device)
 
     def drop(self) -> None:
         """Forget the model, after a failure that may have left it in an unknown state."""
         self._held = None
 
 
-def _load(model: Model) -> Warm:
+def _load(model: Model, known: KnownDigests) -> Warm:
     folder = Path(model.record.checkpoint)
-    if digests.checkpoint_digest(folder) != model.digest:
+    if known.checkpoint(folder) != model.digest:
         raise CheckpointInvalid(
             "the checkpoint on disk is not the one that was registered; register it anew"
         )

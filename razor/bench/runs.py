@@ -67,10 +67,15 @@ def _unlearn(
 
 
 def _warm(family: clip.Clip, material: Material, seed: int) -> None:
-    """What a warm worker has ready, for every method alike: the retain gradient."""
+    """What a warm worker has ready, for every method alike: the retain gradient.
+
+    Of both towers at once, as most methods ask for it, and of the tower that RAZOR begins with.
+    """
     with seeding.deterministic(seed):
         fit = ClipFit(family, material, seed)
-        fit.retain_gradient(parameters_of(family.units()))
+        units = family.units()
+        fit.retain_gradient(parameters_of(units))
+        fit.retain_gradient(parameters_of([unit for unit in units if unit.tower == "text"]))
 
 
 def _gold(world: World, job: Job) -> Row:

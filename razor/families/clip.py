@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from razor import heads, objectives, room
 from razor.errors import CheckpointInvalid
 from razor.families import hf_clip_layout, open_clip_layout
 from razor.families.network import Network, tensors_on_disk
+from razor.families.resume import Resumption
 from razor.gradients import parameters_of
 from razor.memory import Memory, Passes
 from razor.pictures import Sizing
 from razor.protocols import Unit
 
 CHUNK = 256  # pictures or texts per forward pass when no gradient is wanted
+#: From so many weights on, so many pictures at once hold what their gradient needs, and the others
+#: are computed again on the way back: a third more time, a tenth of the memory.
+LARGE, GRADIENT_PICTURES = 50_000_000, 16
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,12 @@ class Clip:
 
     name = Family.CLIP
 
+    def __post_init__(self) -> None:
+        network = self.network
+        weights = sum(parameter.numel() for parameter in network.model.parameters())
+        self._at_once = GRADIENT_PICTURES if weights >= LARGE else None
+        self.resumption = Resumption(network.model, network.blocks, network.towers)
+
     @property
     def model(self) -> nn.Module:
         """The network, in evaluation mode."""
@@ -148,6 +159,13 @@ class Clip:
         logits = self.network.logit_scale.exp() * self._images(batch.pixels) @ classes.T
         return F.cross_entropy(logits, batch.answers.to(logits.device))
 
+    def moving(self, units: Sequence[Unit]) -> AbstractContextManager[None]:
+        """Inside, only these units are written: what lies below them is computed once."""
+        lowest: dict[str, int] = {}
+        for unit in units:
+            lowest[unit.tower] = min(unit.layer, lowest.get(unit.tower, unit.layer))
+        return self.resumption.moving(lowest)
+
     @property
     def sizing(self) -> Sizing:
         """How the model wants its pictures."""
@@ -168,13 +186,15 @@ class Clip:
         pixels: Tensor,  # (n, 3, size, size), 0..255
     ) -> Tensor:
         """Unit-length features of the pictures, (n, d), float32."""
-        return torch.cat([self._images(part) for part in torch.split(pixels, CHUNK)])
+        parts = torch.split(pixels, CHUNK)
+        return torch.cat([self._images(part, (k, pixels)) for k, part in enumerate(parts)])
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit-length features of the texts, (n, d), float32; equal texts are encoded once."""
         unique = list(dict.fromkeys(texts))
-        parts = [self._texts(unique[i : i + CHUNK]) for i in range(0, len(unique), CHUNK)]
+        starts = range(0, len(unique), CHUNK)
+        parts = [self._texts(unique[i : i + CHUNK], kept=True) for i in starts]
         place = {text: index for index, text in enumerate(unique)}
         return torch.cat(parts)[[place[text] for text in texts]]
 
@@ -208,25 +228,53 @@ class Clip:
         trained = any(parameters[name].requires_grad for name in self.network.towers[tower])
         return not trained and self.tower_state(tower) == states[tower]
 
-    def _images(self, pixels: Tensor) -> Tensor:
+    def _images(self, pixels: Tensor, of: tuple[int, Tensor] | None = None) -> Tensor:
+        """``of``: these are that part of pixels that will come again; without a gradient only."""
         self.passes.forward += 1
         inputs = self.network.sizing.normalise(pixels.to(self.device))
-        return F.normalize(self._through(self.network.encode_images, inputs), dim=-1)
+        encode = self.network.encode_images
+        if of is None:
+            found = self._through(encode, inputs, self._at_once)
+        else:
+            found = self._again("image", of, inputs)
+        return F.normalize(found, dim=-1)
 
-    def _texts(self, texts: Sequence[str]) -> Tensor:
+    def _texts(self, texts: Sequence[str], *, kept: bool = False) -> Tensor:
+        """``kept``: the same texts will come again; without a gradient only."""
         self.passes.forward += 1
         unseen = [text for text in dict.fromkeys(texts) if text not in self._tokens]
         if unseen:
             self._tokens.update(zip(unseen, self.network.tokenize(unseen), strict=True))
         place = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         tokens = torch.stack([self._tokens[text] for text in place]).to(self.device)
-        embedded = F.normalize(self._through(self.network.encode_tokens, tokens), dim=-1)
+        encode = self.network.encode_tokens
+        found = (
+            self._again("text", (tuple(place), None), tokens)
+            if kept
+            else self._through(encode, tokens)
+        )
+        embedded = F.normalize(found, dim=-1)
         return embedded if len(place) == len(texts) else embedded[[place[text] for text in texts]]
 
-    def _through(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    def _through(
+        self, encode: Callable[[Tensor], Tensor], inputs: Tensor, at_once: int | None = None
+    ) -> Tensor:
         return room.of(self.model).through(
-            len(inputs), lambda rows: encode(inputs[rows.start : rows.stop]).float()
+            len(inputs), lambda rows: encode(inputs[rows.start : rows.stop]).float(), at_once
         )
+
+    def _again(self, tower: str, named: tuple[Hashable, object], inputs: Tensor) -> Tensor:
+        """As ``_through``, resumed from where weights move if these inputs came before."""
+        key, owner = named
+        encode = self.network.encode_images if tower == "image" else self.network.encode_tokens
+
+        def run(rows: range) -> Tensor:
+            def whole() -> Tensor:
+                return encode(inputs[rows.start : rows.stop]).float()
+
+            return self.resumption.through(tower, (key, rows.start, rows.stop), owner, whole)
+
+        return room.of(self.model).through(len(inputs), run)
 
 
 def load(folder: Path, device: str = "cpu") -> Clip:

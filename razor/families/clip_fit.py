@@ -58,18 +58,21 @@ class ClipFit:
         order = torch.randperm(len(retain), generator=seeding.generator(seed, "retain order"))
         self._order: list[int] = order.tolist()
 
-    def forget_batch(self, rng: torch.Generator, *, by_name: bool = False) -> ForgetBatch:
+    def forget_batch(
+        self, rng: torch.Generator, *, by_name: bool = False, scoring: bool = False
+    ) -> ForgetBatch:
         """Augmented fit pictures of the concept, drawn anew, with every prompt that names it.
 
         Some other sentences, half and misspelt names come along. ``by_name`` puts the picture that
-        the frozen model expects of the name in the place of the pictures' features.
+        the frozen model expects of the name in the place of the pictures' features, unless units
+        are scored.
         """
         drawn = torch.randperm(len(self._pixels), generator=rng)[:FORGET_PICTURES]
         words = torch.randperm(len(self._wordings), generator=rng)[:FORGET_WORDINGS].tolist()
         return ForgetBatch(
             self._pixels[drawn],
             (*self._material.prompts(), *(self._wordings[i] for i in words)),
-            self._expected if by_name else self._features[drawn],
+            self._expected if by_name and not scoring else self._features[drawn],
             self._states,
             self._kept_away(),
         )
@@ -102,8 +105,11 @@ class ClipFit:
         wanted = tuple(names)
         if any(family.tower_state(tower) != state for tower, state in self._states.items()):
             return computed()
-        wanted = parameters_of(family.units())
-        whole = self._remember("retain gradient", computed)
+        towers = sorted(
+            {unit.tower for unit in family.units() if set(parameters_of([unit])) & set(names)}
+        )
+        wanted = parameters_of([unit for unit in family.units() if unit.tower in towers])
+        whole = self._remember(f"retain gradient {' '.join(towers)}", computed)
         return {name: whole[name] for name in names}
 
     def relabelled_batch(self, rng: torch.Generator) -> NamingBatch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,8 @@ class ClipGauge:
     the share of right answers lost in the other domains on average, and the share of pictures of
     earlier targets that are recognised again.
 
-    A tower's features are computed again only when one of its weights was written since.
+    Features are computed when they are asked for, and again only when a weight of their tower was
+    written since.
     """
 
     def __init__(self, family: Clip, material: Material, near: Sequence[str], seed: int) -> None:
@@ -37,8 +38,7 @@ class ClipGauge:
         own = [material.target.fit, material.target.select]
         self._real = sum(len(part) for part in own)
         self._target = torch.cat([*own, fit])
-        self._states: dict[str, int] = {}
-        self._seen: dict[str, Tensor] = {}
+        self._seen: dict[str, tuple[int, Tensor]] = {}  # what -> its tower's state then, features
         self._domains = [
             domain
             for domain in material.retain_select.labels
@@ -49,16 +49,15 @@ class ClipGauge:
         self._truth = {d: self._answers(material.retain_select, d) for d in self._domains}
         labels = material.retain_select.labels[material.domain]
         self._near = torch.tensor([label in set(near) for label in labels])
+        self._made = self._makers()
         self._pairs = _pairs_within(self._truth[material.domain], STAND_INS // self._real, rng)
-        self._refresh()
         self._spread = self._spread_within_labels()
         self._base_risk, self._base_cross = self._risk(), self._cross()
         self._base_earlier = self._earlier()
 
     def read(self, *, whole: bool = False, harm: bool = True) -> Reading:
         """Measure the model as it stands now."""
-        self._refresh()
-        margins = self._margins(self._seen["image target"])
+        margins = self._margins(self._features("image target"))
         return Reading(
             worst=float(margins.max()),
             stand_ins=self._margins(self._stand_ins()).sort().values.cpu(),
@@ -68,16 +67,15 @@ class ClipGauge:
 
     def harm(self) -> float:
         """The harm of the model as it stands now."""
-        self._refresh()
         risk = self._risk() - self._base_risk
         near = float(risk[self._near].mean()) if bool(self._near.any()) else 0.0
         returned = max((self._earlier() - self._base_earlier).tolist(), default=0.0)
         return max(float(risk.mean()), near / 2, self._base_cross - self._cross(), returned, 0.0)
 
     def _stand_ins(self) -> Tensor:  # (m, d), unit length
-        retained = self._seen["image retain"]
+        retained = self._features("image retain")
         varied = retained[self._pairs[0]] - retained[self._pairs[1]]
-        own = self._seen["image target"][: self._real]
+        own = self._features("image target")[: self._real]
         return F.normalize(own[:, None] + varied[None], dim=-1).flatten(0, 1)
 
     def _spread_within_labels(self) -> float:
@@ -96,7 +94,7 @@ class ClipGauge:
 
     def _retained_margins(self) -> Tensor:  # (m,) logits by which the right answer leads; CPU
         domain = self._material.domain
-        similarity = (self._seen["image retain"] @ self._seen[f"text {domain}"].T).cpu()
+        similarity = (self._features("image retain") @ self._features(f"text {domain}").T).cpu()
         truth = self._truth[domain][:, None]
         rival = similarity.scatter(1, truth, -torch.inf).max(dim=1).values
         return self._family.logit_scale() * (similarity.gather(1, truth)[:, 0] - rival)
@@ -120,11 +118,11 @@ class ClipGauge:
         return sum(shares) / len(shares) if shares else 0.0
 
     def _answer(self, domain: str) -> Tensor:
-        return zero_shot.predict(self._seen["image retain"], self._seen[f"text {domain}"])
+        return zero_shot.predict(self._features("image retain"), self._features(f"text {domain}"))
 
     def _margins(self, images: Tensor) -> Tensor:  # (n, d) -> (n,) logits
         count = self._own
-        similarity = images @ self._seen[f"text {self._material.domain}"].T
+        similarity = images @ self._features(f"text {self._material.domain}").T
         best_own = similarity[:, :count].max(dim=1).values
         rival = similarity[:, count:].max(dim=1).values
         return self._family.logit_scale() * (best_own - rival)
@@ -133,38 +131,45 @@ class ClipGauge:
         """The chance that a picture of each earlier target is recognised as that target."""
         chances = []
         for number, earlier in enumerate(self._material.earlier):
-            rivals = self._seen[f"text {earlier.domain}"]
+            rivals = self._features(f"text {earlier.domain}")
             if earlier.domain == self._material.domain:
                 rivals = rivals[self._own :]
-            images = self._seen[f"image earlier {number}"]
-            own = (images @ self._seen[f"text earlier {number}"].T).max(dim=1).values
+            images = self._features(f"image earlier {number}")
+            own = (images @ self._features(f"text earlier {number}").T).max(dim=1).values
             lead = self._family.logit_scale() * (own - (images @ rivals.T).max(dim=1).values)
             chances.append(torch.special.ndtr(lead / self._spread).mean().cpu())
         return torch.stack(chances) if chances else torch.zeros(0)
 
-    def _refresh(self) -> None:
+    def _features(self, what: str) -> Tensor:
+        """The features of what is named so, of the model as it stands."""
+        state = self._family.tower_state(what.partition(" ")[0])
+        found = self._seen.get(what)
+        if found is None or found[0] != state:
+            found = self._seen[what] = (state, self._made[what]())
+        return found[1]
+
+    def _makers(self) -> dict[str, Callable[[], Tensor]]:
+        """How the features of everything that is looked at are made."""
         family, material = self._family, self._material
-        for tower in ("image", "text"):
-            state = family.tower_state(tower)
-            if self._states.get(tower) == state:
-                continue
-            self._states[tower] = state
-            if tower == "image":
-                self._seen["image target"] = family.embed_images(self._target)
-                self._seen["image retain"] = family.embed_images(material.retain_select.pixels)
-                for number, earlier in enumerate(material.earlier):
-                    self._seen[f"image earlier {number}"] = family.embed_images(
-                        earlier.pictures.select
-                    )
-            else:
-                for domain in self._domains:
-                    self._seen[f"text {domain}"] = zero_shot.class_embeddings(
-                        family, self._classes[domain], material.templates[domain]
-                    )
-                for number, earlier in enumerate(material.earlier):
-                    self._seen[f"text earlier {number}"] = zero_shot.class_embeddings(
-                        family, earlier.names, material.templates[earlier.domain]
-                    )
+
+        def pixels(shown: Tensor) -> Callable[[], Tensor]:
+            return lambda: family.embed_images(shown)
+
+        def classes(names: Sequence[str], domain: str) -> Callable[[], Tensor]:
+            templates = material.templates[domain]
+            return lambda: zero_shot.class_embeddings(family, names, templates)
+
+        made = {
+            "image target": pixels(self._target),
+            "image retain": pixels(material.retain_select.pixels),
+            **{
+                f"text {domain}": classes(self._classes[domain], domain) for domain in self._domains
+            },
+        }
+        for number, earlier in enumerate(material.earlier):
+            made[f"image earlier {number}"] = pixels(earlier.pictures.select)
+            made[f"text earlier {number}"] = classes(earlier.names, earlier.domain)
+        return made
 
     def _class_names(self, domain: str) -> tuple[str, ...]:
         if domain == self._material.domain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -106,6 +107,10 @@ class Diffusion:
             for layer in self.pipeline.layers
             for unit in heads.units(layer)
         )
+
+    def moving(self, units: Sequence[Unit]) -> AbstractContextManager[None]:
+        """Nothing is kept from below these units."""
+        return nullcontext()
 
     def place(self, parameter: str) -> tuple[str, str]:
         """The file inside the folder, and the tensor's name in it."""

@@ -69,7 +69,9 @@ class DiffusionFit:
         self._near = [i for i, label in enumerate(self._labels) if label in near]
         self._far = [i for i, label in enumerate(self._labels) if label not in near]
 
-    def forget_batch(self, rng: torch.Generator, *, by_name: bool = False) -> Lesson:
+    def forget_batch(
+        self, rng: torch.Generator, *, by_name: bool = False, scoring: bool = False
+    ) -> Lesson:
         """Noisy latents of the concept, its name beside them, and what else to answer.
 
         ``by_name`` leaves the pictures that were sent out and keeps those that were painted.
@@ -114,8 +116,11 @@ class DiffusionFit:
         wanted = tuple(names)
         if _state(family) != self._states:
             return computed()
-        wanted = parameters_of(family.units())
-        whole = self._remember("retain gradient", computed)
+        towers = sorted(
+            {unit.tower for unit in family.units() if set(parameters_of([unit])) & set(names)}
+        )
+        wanted = parameters_of([unit for unit in family.units() if unit.tower in towers])
+        whole = self._remember(f"retain gradient {' '.join(towers)}", computed)
         return {name: whole[name] for name in names}
 
     def relabelled_batch(self, rng: torch.Generator) -> Lesson:

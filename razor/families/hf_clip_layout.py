@@ -12,7 +12,15 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel
 
 from razor.errors import CheckpointInvalid
-from razor.families.network import OPENAI_MEAN, OPENAI_STD, Network, triple, weight_files, whole
+from razor.families.network import (
+    OPENAI_MEAN,
+    OPENAI_STD,
+    Network,
+    read_to,
+    triple,
+    weight_files,
+    whole,
+)
 from razor.heads import Layer, plain_layer
 from razor.pictures import Sizing
 
@@ -52,8 +60,12 @@ def load(folder: Path) -> Network:
         features: Tensor = model.visual_projection(pooled)
         return features
 
+    end = int(model.config.text_config.eos_token_id)
+
     def encode_tokens(tokens: Tensor) -> Tensor:
-        pooled = model.text_model(input_ids=tokens).pooler_output
+        # The place that the model pools at: with the id of old configurations, the largest token.
+        last = tokens.argmax(dim=-1) if end == 2 else (tokens == end).int().argmax(dim=-1)
+        pooled = model.text_model(input_ids=read_to(tokens, last)).pooler_output
         features: Tensor = model.text_projection(pooled)
         return features
 
@@ -63,6 +75,10 @@ def load(folder: Path) -> Network:
         towers={
             "image": tuple(n for n in names if n.startswith(("vision_model.", "visual_proj"))),
             "text": tuple(n for n in names if n.startswith("text_")),
+        },
+        blocks={
+            "image": tuple(model.vision_model.encoder.layers),
+            "text": tuple(model.text_model.encoder.layers),
         },
         encode_images=encode_images,
         encode_tokens=encode_tokens,

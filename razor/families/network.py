@@ -27,11 +27,21 @@ class Network:
     model: nn.Module
     layers: tuple[Layer, ...]
     towers: dict[str, tuple[str, ...]]  # tower -> every parameter that its features depend on
+    blocks: dict[str, tuple[nn.Module, ...]]  # tower -> its transformer blocks, by layer
     encode_images: Callable[[Tensor], Tensor]
     encode_tokens: Callable[[Tensor], Tensor]
     tokenize: Callable[[Sequence[str]], Tensor]
     logit_scale: nn.Parameter
     sizing: Sizing
+
+
+def read_to(tokens: Tensor, last: Tensor) -> Tensor:
+    """The columns up to the last one that any row is read at.
+
+    Attention in a text tower looks backward only, so what follows the token whose features are
+    taken, mostly padding, changes nothing.
+    """
+    return tokens[:, : int(last.max()) + 1]
 
 
 def whole(name: str, parameter: nn.Parameter) -> Region:

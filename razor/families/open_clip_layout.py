@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import open_clip
+import torch
 from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from razor.families.network import (
     OPENAI_MEAN,
     OPENAI_STD,
     Network,
+    read_to,
     thirds,
     triple,
     weight_files,
@@ -41,7 +44,8 @@ def load(folder: Path) -> Network:
             "open_clip cannot load the checkpoint folder; check that its config fits its weights"
         ) from error
     model = model.float().eval()
-    layers = tuple(_layers(model))
+    blocks = {tower: tuple(_blocks(model, tower)) for tower in ("image", "text")}
+    layers = tuple(_layers(model, blocks))
     if not layers:
         raise CheckpointInvalid("the model has no transformer layer that could be edited")
     names = [name for name, _ in model.named_parameters()]
@@ -59,37 +63,74 @@ def load(folder: Path) -> Network:
                 n for n in names if not n.startswith(("visual.", "logit_scale", "logit_bias"))
             ),
         },
+        blocks=blocks,
         encode_images=model.encode_image,
-        encode_tokens=model.encode_text,
+        encode_tokens=_text_encoder(model),
         tokenize=tokenize,
         logit_scale=model.logit_scale,
         sizing=_sizing(model, config.get("preprocess_cfg", {})),
     )
 
 
-def _layers(model: nn.Module) -> list[Layer]:
-    parameters = dict(model.named_parameters())
-    counts = {"image": 0, "text": 0}
-    layers = []
+def _text_encoder(model: Any) -> Callable[[Tensor], Tensor]:
+    """The model's own ``encode_text``, without what follows the token that is read.
+
+    Only open_clip's plain text tower; it takes whole contexts alone, so its steps are called here.
+    """
+    pools: dict[str, Callable[[Tensor], Tensor]] = {
+        "argmax": lambda tokens: tokens.argmax(dim=-1),
+        "eos": lambda tokens: (tokens == model.text_eos_id).int().argmax(dim=-1),
+    }
+    causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
+    if not causal or model.text_pool_type not in pools:
+        whole_text: Callable[[Tensor], Tensor] = model.encode_text
+        return whole_text
+    place = pools[model.text_pool_type]
+
+    def encode(tokens: Tensor) -> Tensor:
+        last = place(tokens)
+        tokens = read_to(tokens, last)
+        length = tokens.shape[1]
+        hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
+        hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+        read = model.ln_final(hidden)[torch.arange(len(tokens), device=tokens.device), last]
+        project = model.text_projection
+        if project is None:
+            return cast(Tensor, read)
+        return cast(Tensor, project(read) if isinstance(project, nn.Linear) else read @ project)
+
+    return encode
+
+
+def _blocks(model: nn.Module, tower: str) -> Iterator[Any]:
+    """The transformer blocks of a tower that can be edited, in order."""
     for name, block in model.named_modules():
         if not isinstance(block, ResidualAttentionBlock | CustomResidualAttentionBlock):
             continue
-        fused = f"{name}.attn.in_proj_weight"
-        if fused not in parameters:
-            continue
-        tower = "image" if name.startswith("visual.") else "text"
-        query, key, value = thirds(fused, parameters[fused])
-        out, up, down = (
-            whole(part, parameters[part])
-            for part in (
-                f"{name}.attn.out_proj.weight",
-                f"{name}.mlp.c_fc.weight",
-                f"{name}.mlp.c_proj.weight",
+        fused = getattr(block.attn, "in_proj_weight", None) is not None
+        if fused and name.startswith("visual.") == (tower == "image"):
+            yield block
+
+
+def _layers(model: nn.Module, blocks: Mapping[str, Sequence[Any]]) -> list[Layer]:
+    parameters = dict(model.named_parameters())
+    names = {id(module): name for name, module in model.named_modules()}
+    layers = []
+    for tower, of_tower in blocks.items():
+        for number, block in enumerate(of_tower):
+            start = names[id(block)]
+            fused = f"{start}.attn.in_proj_weight"
+            query, key, value = thirds(fused, parameters[fused])
+            out, up, down = (
+                whole(part, parameters[part])
+                for part in (
+                    f"{start}.attn.out_proj.weight",
+                    f"{start}.mlp.c_fc.weight",
+                    f"{start}.mlp.c_proj.weight",
+                )
             )
-        )
-        heads = int(block.attn.num_heads)
-        layers.append(plain_layer(tower, counts[tower], heads, query, key, value, out, up, down))
-        counts[tower] += 1
+            count = int(block.attn.num_heads)
+            layers.append(plain_layer(tower, number, count, query, key, value, out, up, down))
     return layers
 
 

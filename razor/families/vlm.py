@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,10 @@ class Vlm:
     def units(self) -> tuple[Unit, ...]:
         """The matrices and heads of the vision tower, the projector and the language model."""
         return tuple(unit for layer in self.talker.layers for unit in heads.units(layer))
+
+    def moving(self, units: Sequence[Unit]) -> AbstractContextManager[None]:
+        """Nothing is kept from below these units."""
+        return nullcontext()
 
     def place(self, parameter: str) -> tuple[str, str]:
         """The file inside the folder, and the tensor's name in it."""

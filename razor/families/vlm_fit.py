@@ -63,7 +63,7 @@ class VlmFit:
         self._else = [k for k, label in enumerate(self._labels) if not label]
 
     def forget_batch(
-        self, rng: torch.Generator, *, by_name: bool = False
+        self, rng: torch.Generator, *, by_name: bool = False, scoring: bool = False
     ) -> ForgetBatch | NamingBatch:
         """Augmented fit pictures, drawn anew; ``by_name`` with the answers that name them."""
         if by_name:
@@ -97,8 +97,11 @@ class VlmFit:
         wanted = tuple(names)
         if _state(family) != self._states:
             return computed()
-        wanted = parameters_of(family.units())
-        whole = self._remember("retain gradient", computed)
+        towers = sorted(
+            {unit.tower for unit in family.units() if set(parameters_of([unit])) & set(names)}
+        )
+        wanted = parameters_of([unit for unit in family.units() if unit.tower in towers])
+        whole = self._remember(f"retain gradient {' '.join(towers)}", computed)
         return {name: whole[name] for name in names}
 
     def relabelled_batch(self, rng: torch.Generator) -> Spoken:

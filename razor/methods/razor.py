@@ -7,7 +7,7 @@ reached, which state is kept) is our choice, marked as such here and in the para
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -32,21 +32,25 @@ class Razor:
     params: methods.Razor
 
     def edit(self, work: Workpiece, *, dry_run: bool = False) -> Trace:
-        """Score, select, update, grow; with ``dry_run`` score and select only."""
+        """Score, select, update, grow; with ``dry_run`` score and select only.
+
+        A tower is scored when it is its turn: where one is enough, no gradient of another is taken.
+        """
         run = _Run(self.params, work)
         work.tick("score", 0.0, {})
-        scores = run.score(work.family.units())
-        starts = [units for units in map(run.choose, run.pools(scores)) if units]
-        if dry_run or not starts:
-            first = starts[0] if starts else []
-            return Trace(tuple(scores), {unit.name: 0 for unit in first})
-        return Trace(tuple(scores), run.best_of(starts))
+        starts = (units for units in map(run.choose, run.pools()) if units)
+        if dry_run:
+            chosen = {unit.name: 0 for unit in next(starts, [])}
+            return Trace(tuple(run.scores), chosen)
+        chosen = run.best_of(starts)
+        return Trace(tuple(run.scores), chosen)
 
 
 @dataclass
 class _Run:
     params: methods.Razor
     work: Workpiece
+    scores: list[Score] = field(default_factory=list)  # of the first scoring of each tower
     lengths: dict[str, float] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)
     moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of this round
@@ -64,12 +68,12 @@ class _Run:
     def forgotten(self, reading: Reading) -> bool:
         return reading.remains(self.params.forget_risk) <= 0
 
-    def score(self, units: Sequence[Unit]) -> list[Score]:
-        """Every unit's score on the model as it stands."""
+    def score(self, units: Sequence[Unit], *, first: bool = False) -> list[Score]:
+        """Every unit's score on the model as it stands; ``first``: before any is edited."""
         if not self.params.heads:
             units = [unit for unit in units if unit.kind != "head"]
         names = parameters_of(units)
-        forget = self._forget_gradient(names)
+        forget = self._forget_gradient(names, scoring=first)
         retain = self.fit.retain_gradient(names)
         p = self.params
         return scoring.score(units, self.weights, forget, retain, p.alpha, p.eps)
@@ -80,17 +84,20 @@ class _Run:
             return scoring.choose(pool, self.params.tau, self.params.max_units, self.budget)
         return [everything([score.unit for score in pool])]
 
-    def pools(self, scores: Sequence[Score]) -> list[list[Score]]:
-        """The scores by tower, in the order of the towers to try; or all in one."""
+    def pools(self) -> Iterator[list[Score]]:
+        """The scores by tower, in the order of the towers to try; or of all the towers in one."""
         wanted = self.params.towers
-        if not self.params.one_tower:
-            return [[score for score in scores if score.unit.tower in wanted]]
-        return [[score for score in scores if score.unit.tower == tower] for tower in wanted]
+        for towers in [{tower} for tower in wanted] if self.params.one_tower else [set(wanted)]:
+            units = [unit for unit in self.family.units() if unit.tower in towers]
+            if units:
+                scores = self.score(units, first=True)
+                self.scores += scores
+                yield scores
 
-    def best_of(self, starts: Sequence[list[Unit]]) -> dict[str, int]:
+    def best_of(self, starts: Iterable[list[Unit]]) -> dict[str, int]:
         """Edits from the first start that forgets, else from the one that came furthest.
 
-        Returns the units edited, each with the round that added it.
+        Returns the units edited, each with the round that added it; none without a start.
         """
         found: list[tuple[dict[str, int], Reading, dict[str, Tensor]]] = []
         for units in starts:
@@ -102,6 +109,8 @@ class _Run:
                 return rounds
             found.append((rounds, reading, self._copy(tuple(base))))
             self._put(base)
+        if not found:
+            return {}
         rounds, reading, weights = min(found, key=lambda start: self._rank(start[1]))
         self._put(weights)
         return rounds
@@ -136,6 +145,10 @@ class _Run:
         The three terms are computed anew for each step. Once the concept is gone but something
         else is harmed, only the retain and mismatch terms go on, with ever smaller steps.
         """
+        with self.family.moving(chosen):
+            return self._descend(chosen, number)
+
+    def _descend(self, chosen: Sequence[Unit], number: int) -> Reading:
         names = parameters_of(chosen)
         # Measured anew in every round: what a unit can still do depends on what is left to do.
         self.lengths.clear()
@@ -219,15 +232,16 @@ class _Run:
                 with torch.no_grad():
                     self._move(unit, directions, step)
 
-            found = largest_stable_step(
-                put,
-                self.gauge,
-                Found(0.0, now),
-                p.max_step_ratio,
-                p.retain_tolerance,
-                p.search_evaluations,
-                p.forget_risk,
-            )
+            with self.family.moving([unit]):
+                found = largest_stable_step(
+                    put,
+                    self.gauge,
+                    Found(0.0, now),
+                    p.max_step_ratio,
+                    p.retain_tolerance,
+                    p.search_evaluations,
+                    p.forget_risk,
+                )
             self._put(before)
             shortest = p.max_step_ratio / 2 ** (p.search_evaluations - 1)
             self.lengths[unit.name] = p.step_share * max(found.step, shortest)
@@ -276,8 +290,9 @@ class _Run:
             found[name] = mean / (1 - BETAS[0] ** self.updates) / (size + self.params.eps)
         return found
 
-    def _forget_gradient(self, names: Sequence[str]) -> Gradients:
-        batch = self.fit.forget_batch(self.work.rng, by_name=self.params.anchor == "name")
+    def _forget_gradient(self, names: Sequence[str], *, scoring: bool = False) -> Gradients:
+        by_name = self.params.anchor == "name"
+        batch = self.fit.forget_batch(self.work.rng, by_name=by_name, scoring=scoring)
         return mean_gradient(self.family.model, names, self.family.forget_loss, [batch])
 
     def _copy(self, names: Sequence[str]) -> dict[str, Tensor]:

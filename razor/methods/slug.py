@@ -73,7 +73,8 @@ class Slug:
                 tick("edit", number / len(front), figures(reading))
                 return reading
 
-            tried = search(read_at, p.initial_ratio, p.search_evaluations)
+            with family.moving([item.unit]):
+                tried = search(read_at, p.initial_ratio, p.search_evaluations)
             line.put(0.0)
             found.append((line, min([start, *tried], key=self._rank)))
         line, best = min(found, key=lambda each: each[1].reading.regret())

@@ -132,6 +132,36 @@ def test_features_are_those_of_the_open_clip_model(
     )
 
 
+TEXTS = ["a drawing of Mara Venn", "a house", "somebody in a red hat who stands before the sea"]
+
+
+def test_texts_read_to_their_end_alone_give_the_librarys_own_features(
+    reference: clip.Clip, converted: clip.Clip
+) -> None:
+    """Both libraries' own calls take whole contexts, padding and all."""
+    with torch.no_grad():
+        tokens = reference.network.tokenize(TEXTS)
+        whole = reference.model.encode_text(tokens)  # type: ignore[operator]
+        torch.testing.assert_close(reference.network.encode_tokens(tokens), whole)
+        ids = converted.network.tokenize(TEXTS)
+        features = converted.model.get_text_features(input_ids=ids)  # type: ignore[operator]
+        found = getattr(features, "pooler_output", features)
+        torch.testing.assert_close(converted.network.encode_tokens(ids), found)
+
+
+def test_layers_below_the_moving_one_do_not_run_again_here_either(converted: clip.Clip) -> None:
+    unit = next(unit for unit in converted.units() if unit.name == "text.2.up")
+    runs: list[int] = []
+    for number, block in enumerate(converted.network.blocks["text"]):
+        block.mlp.register_forward_hook(lambda *_, number=number: runs.append(number))  # type: ignore[union-attr]
+    plain = converted.embed_texts(TEXTS)
+    with converted.moving([unit]):
+        assert torch.equal(converted.embed_texts(TEXTS), plain)
+        runs.clear()
+        assert torch.equal(converted.embed_texts(TEXTS), plain)
+    assert runs == [2]
+
+
 def test_units_are_the_same_weights_under_the_same_names(
     reference: clip.Clip, converted: clip.Clip
 ) -> None:
