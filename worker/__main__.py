@@ -11,6 +11,9 @@ os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Without it cuBLAS may give other bits for the same product. Read when CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# On some machines MKL takes one thread for its products where torch has asked for all. Read when it
+# is loaded.
+os.environ.setdefault("MKL_DYNAMIC", "FALSE")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -88,6 +89,8 @@ def points(sizes: Sequence[str]) -> list[Point]:
 
 def measure(work: Path, points: Sequence[Point], told: Callable[[Point], None]) -> list[Row]:
     """A row for every point, one after the other; of what ran before, the row that it left."""
+    # As workers have it: the processes that are started here inherit it.
+    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
     rows = []
     for point in points:
         told(point)
