@@ -26,7 +26,7 @@ import torch
 from api_schemas.methods import Razor, Slug
 from api_schemas.shelf import GateThresholds
 from razor import cost, seeding
-from razor.bench import portraits, shapes, world
+from razor.bench import portraits, shapes, streamed, world
 from razor.bench.counted import Rows
 from razor.bench.plan import COMPARISON
 from razor.bench.scripted import Forced
@@ -39,7 +39,7 @@ from razor.reference import captions
 from razor.reference.clip import shipped_clip
 from razor.retain import read_retain_set
 from razor.studies.clip import ClipStudy
-from razor.unlearn import Task, studied
+from razor.unlearn import Run, Task, studied
 
 Row = dict[str, Any]
 
@@ -48,9 +48,9 @@ TARGET: Final = "Mara Venn"
 REFERENCE: Final = "reference"
 SIZES: Final = (REFERENCE, *shapes.CLIP)
 #: Data of every size, and what the size in the middle is also measured with.
-USUAL: Final = (8, 8)
+USUAL: Final = (8, 4)
 MIDDLE: Final = "vit-b-32"
-OTHERS: Final = ((4, 8), (16, 8), (8, 4), (8, 16))
+OTHERS: Final = ((16, 4), (8, 8))
 METHODS: Final[Mapping[str, Razor | Slug]] = {"razor": Razor(), "slug": Slug()}
 #: Of each part of the floor.
 REPEATS: Final = 3
@@ -65,7 +65,7 @@ class Point:
     size: str
     method: str | None = None
     samples: int = 8
-    retained: int = 8  # pictures of each person
+    retained: int = 4  # pictures of each person
     seed: int = 0
     threads: int = 2
     caches: bool = True
@@ -83,7 +83,8 @@ def points(sizes: Sequence[str]) -> list[Point]:
         for samples, retained in (USUAL, *(OTHERS if size == MIDDLE else ())):
             each = Point(size, None, samples, retained)
             found += [each, *(replace(each, method=method) for method in METHODS)]
-        found.append(Point(size, "razor", *USUAL, caches=False))
+    if MIDDLE in sizes:
+        found.append(Point(MIDDLE, "razor", *USUAL, caches=False))
     return found
 
 
@@ -147,8 +148,11 @@ def _measured(point: Point, checkpoint: Path, retain: Path) -> Row:
         return row | _plain(family, material)
     family.resumption.on = point.caches
     counted = Rows(family)
-    row["cold_job"] = _job(family, material, point, counted)
-    row["warm_job"] = _job(family, material, point, counted)
+    row["cold_job"], _ = _job(family, material, point, counted)
+    row["warm_job"], run = _job(family, material, point, counted)
+    if point.method == "razor":
+        params = METHODS["razor"]
+        row["stream"] = streamed.beside_cat(run, params, family.name, checkpoint)
     with seeding.deterministic(point.seed):
         row["floor"] = _floor(family, material, point.seed)
     return row
@@ -162,7 +166,7 @@ def _plain(family: clip.Clip, material: Material) -> Row:
     return {"peak_memory_bytes": cost.peak_memory_bytes()}
 
 
-def _job(family: clip.Clip, material: Material, point: Point, counted: Rows) -> Row:
+def _job(family: clip.Clip, material: Material, point: Point, counted: Rows) -> tuple[Row, Run]:
     """One whole job as ``unlearn`` runs it, of scripted length."""
     params = METHODS[point.method or ""]
     study = Forced(ClipStudy(family), params.search_evaluations, point.method == "razor")
@@ -178,9 +182,10 @@ def _job(family: clip.Clip, material: Material, point: Point, counted: Rows) -> 
 
     task = Task("bench", 0, params, GateThresholds(), point.seed, any_direction=True)
     began = time.perf_counter()
-    report = studied(cast(Study, study), [material], task, tick).report
-    return {
-        "seconds": time.perf_counter() - began,
+    run = studied(cast(Study, study), [material], task, tick)
+    seconds, report = time.perf_counter() - began, run.report
+    row = {
+        "seconds": seconds,
         "phase_seconds": report.cost.phase_seconds,
         "forward_passes": report.cost.forward_passes,
         "backward_passes": report.cost.backward_passes,
@@ -189,6 +194,7 @@ def _job(family: clip.Clip, material: Material, point: Point, counted: Rows) -> 
         "edited": [item.unit for item in report.edited],
         "edit_rows": dict(edit),
     }
+    return row, run
 
 
 def _floor(family: clip.Clip, material: Material, seed: int) -> dict[str, float]:
