@@ -22,7 +22,11 @@ _LOOK_SECONDS: Final = 0.01
 
 
 class Point(StrEnum):
-    """Where a crash leaves things half done."""
+    """Where a crash leaves things half done.
+
+    ``BEFORE_RENAME`` is met in a bucket too: right before an object appears, which nothing renames
+    there, whether it is sent whole or its last part has been.
+    """
 
     AFTER_ACCEPT = "after_accept"  # front: the job is committed, its 202 is not sent
     DURING_RELAY = "during_relay"  # front: the wake-up is with the broker, its row still says no

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from registry import failpoints
 from registry.blobs import checked, is_digest
 from registry.errors import (
     BlobMissing,
@@ -159,6 +160,7 @@ class S3Blobs:
         return digest if is_digest(digest) and key == self._key(digest) else None
 
     def _put(self, digest: str, data: bytes) -> None:
+        failpoints.reach(failpoints.Point.BEFORE_RENAME)
         with _translated():
             self._client.put_object(Bucket=self._bucket, Key=self._key(digest), Body=data)
 
@@ -173,6 +175,7 @@ class S3Blobs:
                     number = len(parts) + 1
                     answer = self._client.upload_part(**place, PartNumber=number, Body=data)
                     parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+                failpoints.reach(failpoints.Point.BEFORE_RENAME)
                 self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
         except BaseException:
             with contextlib.suppress(StoreFailed):  # then the sweep does it

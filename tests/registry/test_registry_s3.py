@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from registry import failpoints
 from registry import s3 as module
 from registry.blobs import LocalBlobs
 from registry.errors import (
@@ -105,6 +106,24 @@ def test_memory_does_not_grow_with_the_blob(bucket: S3Blobs, s3: S3Server, tmp_p
     # A part, and the copies that the library makes of it.
     assert put - before < 3.5 * module.PART_BYTES
     assert got - put < module.PART_BYTES
+
+
+@pytest.mark.parametrize("size", [10, 11 * 2**20], ids=["whole", "in parts"])
+def test_the_point_before_a_name_is_met_right_before_the_blob_appears(
+    bucket: S3Blobs, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_BYTES", 5 * 2**20)
+    seen: list[tuple[failpoints.Point, list[str]]] = []
+
+    def reach(point: failpoints.Point) -> None:
+        seen.append((point, list(bucket.digests())))
+
+    monkeypatch.setattr(failpoints, "reach", reach)
+    path = tmp_path / "patch"
+    path.write_bytes(bytes(size))
+    digest = bucket.put_file(path)
+    assert seen == [(failpoints.Point.BEFORE_RENAME, [])]
+    assert list(bucket.digests()) == [digest]
 
 
 def test_an_upload_that_fails_leaves_nothing_and_keeps_the_file(
