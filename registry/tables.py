@@ -242,6 +242,7 @@ class PatchRow(Base):
 
     __table_args__ = (
         Index("ix_patches_job_id", "job_id"),
+        Index("ix_patches_sha256", "sha256"),
         Index(
             "uq_patches_current_job_id",
             "job_id",
@@ -250,6 +251,16 @@ class PatchRow(Base):
             postgresql_where=text("replaced_at IS NULL"),
         ),
     )
+
+
+class DraftRow(Base):
+    """A patch file that a job is about to store, or has stored; gone once a patch names it."""
+
+    __tablename__ = "patch_drafts"
+
+    sha256: Mapped[str] = mapped_column(Sha256, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Identifier, ForeignKey("jobs.id"), primary_key=True)
+    noted_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class VersionRow(Base):

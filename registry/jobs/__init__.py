@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.jobs.approval import approve, decline
-from registry.jobs.endings import finish
+from registry.jobs.endings import draft, finish
 from registry.jobs.extensions import extend
 from registry.jobs.figures import Counts, counts
 from registry.jobs.intake import accept, cancel
@@ -26,6 +26,7 @@ __all__ = [
     "claim",
     "counts",
     "decline",
+    "draft",
     "extend",
     "finish",
     "get",

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobError, JobStatus, Outcome
 from api_schemas.reports import Report
-from registry import audit, events, models, painted, patches, personal
+from registry import audit, drafts, events, models, painted, patches, personal
 from registry.errors import JobNotFound, LeaseLost
 from registry.jobs import record
 from registry.jobs.moves import move
@@ -16,6 +16,15 @@ from registry.jobs.queue import wake_next
 from registry.jobs.record import Job
 from registry.tables import JobRow
 from registry.transitions import CLAIMED, check_ending
+
+
+def draft(session: Session, job_id: str, token: int, sha256: str, *, now: datetime) -> None:
+    """The worker is about to store this patch file, and commits before it does.
+
+    Raises ``LeaseLost`` when this claim is not the current one. See ``registry.drafts``.
+    """
+    _lock_claimed(session, job_id, token)
+    drafts.note(session, sha256, job_id, now=now)
 
 
 def finish(
@@ -131,6 +140,7 @@ def _keep(
     now: datetime,
 ) -> None:
     patches.store(session, patch, job_id=job_id, model_id=model_id, now=now)
+    drafts.settle(session, patch.sha256, job_id)
     if status is JobStatus.SUCCEEDED:
         parent = patch.manifest.model.parent
         models.publish(session, model_id, parent=parent, patch_id=patch.id, job_id=job_id, now=now)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.jobs import JobStatus
 from api_schemas.tenants import TenantSettings
-from registry import audit, deliveries, events, jobs, outbox, personal, quotas, tenants
+from registry import audit, deliveries, drafts, events, jobs, outbox, personal, quotas, tenants
 from registry.database import Database
 
 MANY = 10_000
@@ -102,6 +102,14 @@ def scans(plans: list[str]) -> list[str]:
     return [line for line in plans if re.match(pattern, line)]
 
 
+def drop_a_draft(session: Session) -> None:
+    job = claim(session)
+    assert job is not None
+    jobs.draft(session, job.id, job.token, "d" * 64, now=at(0))
+    succeed(session, job)
+    assert drafts.drop(session, "d" * 64, before=at(1))
+
+
 CALLS: dict[str, Callable[[Session], object]] = {
     "page": lambda s: jobs.page(s, tenant=TENANT, limit=50),
     "page by status": lambda s: jobs.page(s, tenant=TENANT, limit=50, status=JobStatus.QUEUED),
@@ -121,6 +129,8 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "forget": lambda s: personal.due(s, limit=10, now=at(100)),
     "events": lambda s: events.after(s, "job_" + "0" * 32, 3, tenant=TENANT, limit=9),
     "deliver": lambda s: deliveries.claim(s, endpoints=9, each=3, lease_seconds=9, now=at(1)),
+    "abandoned drafts": lambda s: drafts.abandoned(s, before=at(1), limit=9),
+    "drop a draft": drop_a_draft,
     "history": lambda s: audit.entries(s, object_id="job_" + "0" * 32),
 }
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from registry_examples import KEYS, accept, claim, shelve, succeed
+from registry_examples import KEYS, accept, at, claim, shelve, succeed
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from registry import audit, jobs, personal, roles, schema
+from registry import audit, drafts, jobs, personal, roles, schema
 from registry.database import Database, Limits
 from registry.errors import MigrationForbidden, RoleMissing, RoleTooStrong
 
@@ -77,7 +77,10 @@ def test_the_role_sees_a_job_through_and_cannot_touch_what_was_written(place: Pl
         running = claim(session)
         assert running is not None
     with database.transaction() as session:
+        jobs.draft(session, running.id, running.token, "d" * 64, now=at(0))
+    with database.transaction() as session:
         succeed(session, running)
+        assert drafts.drop(session, "d" * 64, before=at(1))
     with database.transaction() as session:
         assert jobs.get(session, job.id).status.is_final
         over = personal.due(session, limit=10, now=running.created_at)
