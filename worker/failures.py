@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import traceback
 
+from sqlalchemy.exc import OperationalError
+
 from api_schemas.jobs import JobError
 from patches.errors import PatchError
 from razor import errors as science
@@ -46,6 +48,15 @@ def final_error(error: Exception) -> JobError | None:
         if isinstance(error, kind):
             words = (type(error).__doc__ or "").strip().split("\n")[0]
             return JobError(code=code, message=words, retryable=retryable)
+    return None
+
+
+def waited_for(error: Exception) -> str | None:
+    """What a patch that cannot be stored waits for, None where waiting would not help."""
+    if isinstance(error, OperationalError):
+        return "database"
+    if isinstance(error, OSError) and error.errno in STORAGE_OUT:
+        return errno.errorcode[error.errno]
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from api_schemas.jobs import JobStatus, Outcome
 from api_schemas.patches import BaseModelRef
@@ -192,20 +191,26 @@ def _ending(run: Run, job: jobs.Job) -> tuple[JobStatus, Outcome]:
 def _kept(
     child: _Child, run: Run, base: BaseModelRef, job: jobs.Job, warm: Warm, heartbeat: Heartbeat
 ) -> NewPatch:
-    """As ``_store``, tried again while the storage takes nothing: the run is not to be lost."""
+    """As ``_store``, tried again while storage or database take nothing: no run is to be lost.
+
+    Without the database the heartbeat gives up the lease in time, and with it this.
+    """
     while True:
         try:
             return _store(child, run, base, job, warm)
-        except OSError as error:
-            if error.errno not in failures.STORAGE_OUT:
+        except (OSError, OperationalError) as error:
+            reason = failures.waited_for(error)
+            if reason is None:
                 raise
-            reason = errno.errorcode[error.errno or 0]
         log.error("the storage does not take the patch of %s (%s); trying again", job.id, reason)
         heartbeat.pause(child.settings.storage_pause_seconds)
 
 
 def _store(child: _Child, run: Run, base: BaseModelRef, job: jobs.Job, warm: Warm) -> NewPatch:
-    """Writes the patch and moves its file to its own hash; a crash leaves a temporary folder."""
+    """Writes the patch and moves its file to its own hash, which is noted in the database first.
+
+    A crash leaves a temporary folder, or a file that the note leads the janitor to.
+    """
     work_folder = child.settings.work_folder
     work_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work_folder) as temporary:
@@ -213,6 +218,9 @@ def _store(child: _Child, run: Run, base: BaseModelRef, job: jobs.Job, warm: War
         manifest = serialize.write(
             out, base, run.changes, job.request.method, run.report, str(warm.family.device)
         )
+        with child.database.transaction() as session:
+            now = datetime.now(UTC)
+            jobs.draft(session, job.id, job.token, manifest.patch_sha256, now=now)
         digest = child.blobs.put_file(out / patch_folder.FILE_NAME)
     return NewPatch(
         id=ids.new_patch_id(), sha256=digest, bytes=manifest.patch_bytes, manifest=manifest

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from api_schemas.jobs import JobStatus, Outcome
 from benchmarks.world import World, model_id, prepared
@@ -195,6 +196,27 @@ def kept(world: World, job: jobs.Job) -> object:
 def test_a_finished_run_waits_for_a_full_disk(world: World, refusing: list[int]) -> None:
     assert kept(world, claimed(world)) == "stored"
     assert refusing == []
+
+
+def test_a_finished_run_waits_for_the_database(
+    world: World, refusing: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is away when the file is to be noted; what is wrong with a statement stays wrong."""
+    later = runner._store
+    faults: list[DBAPIError] = [OperationalError("", {}, Exception())]
+
+    def store(*arguments: object) -> object:
+        if faults:
+            raise faults.pop()
+        return later(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "_store", store)
+    job = claimed(world)
+    assert kept(world, job) == "stored"
+    assert refusing == []
+    faults.append(ProgrammingError("", {}, Exception()))
+    with pytest.raises(ProgrammingError):
+        kept(world, job)
 
 
 def test_who_waits_for_a_full_disk_can_be_canceled(world: World, refusing: list[int]) -> None:
