@@ -10,10 +10,10 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from registry import deliveries, failpoints, jobs, leftovers, outbox, personal, sealing
+from registry import deliveries, drafts, failpoints, jobs, leftovers, outbox, personal, sealing
 from registry.errors import BlobMissing
 from service import logs
 from service.delivery import Courier
@@ -95,7 +95,7 @@ def forget(parts: Parts) -> None:
 
 
 def sweep(parts: Parts) -> None:
-    """What crashes left behind is gone: half-written files, pictures that no job refers to.
+    """What crashes left behind is gone: half-written files, pictures and patches of nobody's.
 
     Only what is older than ``LEFTOVER_SECONDS``: younger files may be a request under way.
     """
@@ -107,6 +107,7 @@ def sweep(parts: Parts) -> None:
         for digest in stale:
             if digest not in needed:
                 parts.blobs.delete(digest)
+    _sweep_drafts(parts, before)
     parts.blobs.sweep(before)
     leftovers.remove(parts.settings.work_folder, before)
 
@@ -119,6 +120,16 @@ def prune(parts: Parts) -> None:
             count = deliveries.prune(session, before=before, limit=BATCH)
         if count < BATCH:
             return
+
+
+def _sweep_drafts(parts: Parts, before: datetime) -> None:
+    """Patch files whose jobs have ended without them are gone; see ``registry.drafts``."""
+    with parts.database.reading() as session:
+        digests = drafts.abandoned(session, before=before, limit=BATCH)
+    for digest in digests:
+        with parts.database.transaction() as session:
+            if drafts.drop(session, digest, before=before):
+                parts.blobs.delete(digest)
 
 
 def _is_picture(parts: Parts, digest: str) -> bool:

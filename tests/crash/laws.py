@@ -21,7 +21,7 @@ from api_schemas.jobs import JobStatus, Outcome
 from evidence import lines, merkle
 from registry import audit, events, jobs, models
 from registry.errors import BlobMissing
-from registry.tables import DeliveryRow, JobRow, OutboxRow, PatchRow
+from registry.tables import DeliveryRow, DraftRow, JobRow, OutboxRow, PatchRow
 from service.background import LEFTOVER_SECONDS
 from tests.crash.stack import Stack
 
@@ -102,7 +102,7 @@ def corrupt(stack: Stack, job_id: str) -> list[str]:
 
 
 def leftovers(stack: Stack, job_id: str, patience_seconds: float = 60.0) -> list[str]:
-    """Once the janitor has been there, files are exactly what rows refer to."""
+    """Once the janitor has been there, files are exactly what rows refer to; none is only noted."""
 
     def erased() -> bool:
         with stack.database.reading() as session:
@@ -111,6 +111,7 @@ def leftovers(stack: Stack, job_id: str, patience_seconds: float = 60.0) -> list
     stack.until(lambda: stack.read(erased), "personal data deleted")
     with stack.database.reading() as session:
         kept = set(session.scalars(select(PatchRow.sha256)))
+        notes = session.scalars(select(DraftRow.sha256)).all()
     folders = (stack.settings.blob_folder, stack.settings.work_folder)
     old = time.time() - AGED_SECONDS
     for path in _entries(*folders):
@@ -120,7 +121,7 @@ def leftovers(stack: Stack, job_id: str, patience_seconds: float = 60.0) -> list
         left = sorted({path.name for path in _entries(*folders) if path.is_file()} - kept)
         left += sorted(path.name for path in _entries(stack.settings.work_folder))
         if not left or time.monotonic() > deadline:
-            return [f"left behind: {name}" for name in left]
+            return [f"left behind: {name}" for name in [*left, *notes]]
         time.sleep(0.02)
 
 

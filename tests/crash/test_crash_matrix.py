@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from sqlalchemy import update
 
 from api_schemas.jobs import Outcome
 from registry.failpoints import Point
-from registry.tables import JobRow
+from registry.tables import DraftRow, JobRow
 from tests.crash import cells, document, laws, matrix, stack
 from tests.crash.cells import Backend, Victim
 from tests.crash.servers import Missing
@@ -62,7 +63,12 @@ def check_that_the_laws_can_fail(alive: Stack) -> None:
     got.pop()
     nobodys = alive.blobs.put(b"nobody's")
     (alive.settings.work_folder / "half").touch()
-    assert laws.leftovers(alive, job_id, patience_seconds=3) == [f"left behind: {nobodys}"]
+    with alive.database.transaction() as session:
+        session.add(DraftRow(sha256="0" * 64, job_id=job_id, noted_at=datetime.now(UTC)))
+    assert laws.leftovers(alive, job_id, patience_seconds=3) == [
+        f"left behind: {nobodys}",
+        f"left behind: {'0' * 64}",
+    ]
     with alive.blobs.open(alive.digest) as file:
         path = Path(file.name)
     path.write_bytes(path.read_bytes() + b"x")
