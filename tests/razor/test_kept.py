@@ -16,7 +16,6 @@ from razor.kept import UNUSED_SECONDS, Kept
 from razor.material import Material
 from razor.memory import Memory
 from razor.reference.clip import shipped_clip
-
 from tests.razor.conftest import run
 
 VALUE = {"a": torch.arange(12.0).view(3, 4).T, "b": torch.tensor([float("inf"), -0.0, 1e-42])}

@@ -15,7 +15,6 @@ from razor.bench.editing import restored
 from razor.families import clip, resume
 from razor.material import Material
 from razor.protocols import Unit
-
 from tests.razor.conftest import run
 
 DEEP = ("image.3.out", "text.1.up")
