@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from razor.errors import RetainSetInvalid
 from razor.retain import RetainSet
 
 #: The domain of labels in which a kind of target competes. Objects are named as people are.
+#: Selections of the retain set that stay at hand: the three roles of two jobs.
+PARTS = 6
 DOMAINS = {TargetKind.IDENTITY: "name", TargetKind.OBJECT: "name", TargetKind.STYLE: "style"}
 
 
@@ -111,6 +113,19 @@ class Shelf:
     domains: tuple[str, ...]
     digest: str
     templates: Mapping[str, tuple[str, ...]]
+    _parts: dict[tuple[int, ...], Labelled] = field(default_factory=dict, repr=False, compare=False)
+
+    def part(self, positions: Sequence[int]) -> Labelled:
+        """Those rows; the very same object as long as no more than ``PARTS`` others were asked for.
+
+        So what a model made of them is known to be of them in the next job too.
+        """
+        key = tuple(positions)
+        found = self._parts.pop(key, None) or self.rows.take(key)
+        self._parts[key] = found
+        if len(self._parts) > PARTS:
+            del self._parts[next(iter(self._parts))]
+        return found
 
 
 def read_shelf(
@@ -184,7 +199,7 @@ def assemble(
     labels = [shelf.rows.labels[domain][i] for i in kept]
     parts = splits.split_labelled(labels, [shelf.digests[i] for i in kept], seed)
     fit, select, held_out = (
-        shelf.rows.take([kept[i] for i in side]) for side in (parts.fit, parts.select, parts.test)
+        shelf.part([kept[i] for i in side]) for side in (parts.fit, parts.select, parts.test)
     )
     if not len(fit) or not len(select) or not len(held_out):
         raise RetainSetInvalid("the retain set is too small; give three pictures of each label")

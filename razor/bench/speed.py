@@ -146,7 +146,7 @@ def _measured(point: Point, checkpoint: Path, retain: Path) -> Row:
     }
     if point.method is None:
         return row | _plain(family, material)
-    family.resumption.on = point.caches
+    family.resumption.on = family.known.on = point.caches
     counted = Rows(family)
     row["cold_job"], _ = _job(family, material, point, counted)
     row["warm_job"], run = _job(family, material, point, counted)

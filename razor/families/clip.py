@@ -15,6 +15,7 @@ from api_schemas.families import Family
 from razor import heads, objectives, room
 from razor.errors import CheckpointInvalid
 from razor.families import hf_clip_layout, open_clip_layout
+from razor.families.known import KnownFeatures
 from razor.families.network import Network, tensors_on_disk
 from razor.families.resume import Resumption
 from razor.gradients import parameters_of
@@ -96,6 +97,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         network = self.network
+        self.known = KnownFeatures()
         weights = sum(parameter.numel() for parameter in network.model.parameters())
         self._at_once = GRADIENT_PICTURES if weights >= LARGE else None
         self.resumption = Resumption(network.model, network.blocks, network.towers)
@@ -186,17 +188,25 @@ class Clip:
         pixels: Tensor,  # (n, 3, size, size), 0..255
     ) -> Tensor:
         """Unit-length features of the pictures, (n, d), float32."""
-        parts = torch.split(pixels, CHUNK)
-        return torch.cat([self._images(part, (k, pixels)) for k, part in enumerate(parts)])
+
+        def made() -> Tensor:
+            parts = torch.split(pixels, CHUNK)
+            return torch.cat([self._images(part, (k, pixels)) for k, part in enumerate(parts)])
+
+        return self.known.pictures(pixels, self.tower_state("image"), made)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit-length features of the texts, (n, d), float32; equal texts are encoded once."""
         unique = list(dict.fromkeys(texts))
-        starts = range(0, len(unique), CHUNK)
-        parts = [self._texts(unique[i : i + CHUNK], kept=True) for i in starts]
+
+        def made() -> Tensor:
+            starts = range(0, len(unique), CHUNK)
+            return torch.cat([self._texts(unique[i : i + CHUNK], kept=True) for i in starts])
+
+        found = self.known.texts(unique, self.tower_state("text"), made)
         place = {text: index for index, text in enumerate(unique)}
-        return torch.cat(parts)[[place[text] for text in texts]]
+        return found[[place[text] for text in texts]]
 
     @torch.no_grad()
     def logit_scale(self) -> float:

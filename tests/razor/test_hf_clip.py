@@ -149,16 +149,23 @@ def test_texts_read_to_their_end_alone_give_the_librarys_own_features(
         torch.testing.assert_close(converted.network.encode_tokens(ids), found)
 
 
-def test_layers_below_the_moving_one_do_not_run_again_here_either(converted: clip.Clip) -> None:
+def test_layers_below_the_moving_one_do_not_run_again_here_either(
+    converted: clip.Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unit = next(unit for unit in converted.units() if unit.name == "text.2.up")
+    monkeypatch.setattr(converted.known, "on", False)
     runs: list[int] = []
-    for number, block in enumerate(converted.network.blocks["text"]):
-        block.mlp.register_forward_hook(lambda *_, number=number: runs.append(number))  # type: ignore[union-attr]
+    hooks = [
+        block.get_submodule("mlp").register_forward_hook(lambda *_, n=n: runs.append(n))
+        for n, block in enumerate(converted.network.blocks["text"])
+    ]
     plain = converted.embed_texts(TEXTS)
     with converted.moving([unit]):
         assert torch.equal(converted.embed_texts(TEXTS), plain)
         runs.clear()
         assert torch.equal(converted.embed_texts(TEXTS), plain)
+    for hook in hooks:
+        hook.remove()
     assert runs == [2]
 
 
