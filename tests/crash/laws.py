@@ -11,6 +11,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -115,7 +116,8 @@ def leftovers(stack: Stack, job_id: str, patience_seconds: float = 60.0) -> list
     folders = (stack.settings.blob_folder, stack.settings.work_folder)
     old = time.time() - AGED_SECONDS
     for path in _entries(*folders):
-        os.utime(path, (old, old))
+        with suppress(FileNotFoundError):
+            os.utime(path, (old, old))
     deadline = time.monotonic() + patience_seconds
     while True:
         left = sorted({path.name for path in _entries(*folders) if path.is_file()} - kept)
@@ -136,9 +138,11 @@ def quiet(stack: Stack) -> bool:
 def _entries(*folders: Path) -> Iterator[Path]:
     """Files, and folders directly in them: the blobs' own two-letter folders are no leftovers."""
     for folder in folders:
-        for path in folder.rglob("*") if folder.exists() else ():
-            if path.is_file() or (path.parent == folder and len(path.name) != 2):
-                yield path
+        # The janitor is at work meanwhile: a folder that goes while it is looked into is none.
+        for place, below, files in os.walk(folder):
+            if Path(place) == folder:
+                yield from (folder / name for name in below if len(name) != 2)
+            yield from (Path(place) / name for name in files)
 
 
 def _log_errors(stack: Stack, session: Session) -> Iterator[str]:
