@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 # Tests start many processes, and each imports the libraries: what is compiled once is kept.
 export PYTHONDONTWRITEBYTECODE :=
+# As workers have it: torch's threads do not spin on cores that other test processes need.
+export OMP_WAIT_POLICY := passive
 
 .PHONY: setup demo test check format up lock clean
 

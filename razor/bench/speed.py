@@ -91,7 +91,7 @@ def points(sizes: Sequence[str]) -> list[Point]:
 def measure(work: Path, points: Sequence[Point], told: Callable[[Point], None]) -> list[Row]:
     """A row for every point, one after the other; of what ran before, the row that it left."""
     # As workers have it: the processes that are started here inherit it.
-    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
+    os.environ.update(MKL_DYNAMIC="FALSE", OMP_WAIT_POLICY="passive")
     rows = []
     for point in points:
         told(point)
@@ -153,6 +153,7 @@ def _measured(point: Point, checkpoint: Path, retain: Path) -> Row:
     if point.method == "razor":
         params = METHODS["razor"]
         row["stream"] = streamed.beside_cat(run, params, family.name, checkpoint)
+    family.known.on = False
     with seeding.deterministic(point.seed):
         row["floor"] = _floor(family, material, point.seed)
     return row
