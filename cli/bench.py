@@ -160,7 +160,10 @@ def speed(
     *,
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Only these: reference, vit-b-32, vit-b-16, vit-l-14; may be repeated."),
+        typer.Option(
+            help="Only these: reference, vit-s-32, vit-b-32, vit-b-16, vit-l-14; may be repeated. "
+            "Left out: the first three."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the document goes; default: inside --work.")
@@ -177,7 +180,7 @@ def speed(
 
     if family != "clip":
         raise typer.BadParameter("only clip is measured so far", param_hint="--family")
-    sizes = tuple(size or bench.SIZES)
+    sizes = tuple(size or bench.USUAL_SIZES)
     if unknown := set(sizes) - set(bench.SIZES):
         raise typer.BadParameter(
             f"unknown size {sorted(unknown)[0]}; take one of {', '.join(bench.SIZES)}",

@@ -15,6 +15,7 @@ import torch
 
 #: Size on the command line -> open_clip's own name of the architecture.
 CLIP: Final[Mapping[str, str]] = {
+    "vit-s-32": "ViT-S-32",
     "vit-b-32": "ViT-B-32",
     "vit-b-16": "ViT-B-16",
     "vit-l-14": "ViT-L-14",

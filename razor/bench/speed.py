@@ -47,9 +47,11 @@ TARGET: Final = "Mara Venn"
 #: The model that the project ships, beside those of ``shapes``.
 REFERENCE: Final = "reference"
 SIZES: Final = (REFERENCE, *shapes.CLIP)
+#: What two cores weigh within an hour; larger ones are asked for by name.
+USUAL_SIZES: Final = (REFERENCE, "vit-s-32", "vit-b-32")
 #: Data of every size, and what the size in the middle is also measured with.
-USUAL: Final = (8, 4)
-MIDDLE: Final = "vit-b-32"
+USUAL: Final = 8, 4
+MIDDLE: Final = "vit-s-32"
 OTHERS: Final = ((16, 4), (8, 8))
 METHODS: Final[Mapping[str, Razor | Slug]] = {"razor": Razor(), "slug": Slug()}
 #: Of each part of the floor.

@@ -20,6 +20,7 @@ GIGABYTE: Final = 1e9
 FLOOR, SLUG, MEMORY, WARM, STREAM = 1.5, 1.0, 1.35, 3.0, 1.3
 SIZES: Final[Mapping[str, str]] = {
     REFERENCE: "the shipped CLIP",
+    "vit-s-32": "ViT-S/32",
     "vit-b-32": "ViT-B/32",
     "vit-b-16": "ViT-B/16",
     "vit-l-14": "ViT-L/14",
