@@ -70,6 +70,7 @@ def text(rows: Sequence[Row], command: str, *, plot: bool = False) -> str:
     parts = [head, "## Figures to reach", _figures(rows), "## Jobs", _jobs(rows)]
     parts += ["## Where an edit's time goes", _edits(rows), "## Cold start", _cold(rows)]
     parts += ["## Patched weights as a stream", _streams(rows)]
+    parts += ["## What stands between an edit and its floor", _between(rows)]
     if plot:
         parts += ["## Cost against size and data", f"![cost]({PLOT})"]
     return "\n\n".join(parts) + "\n"
@@ -226,6 +227,41 @@ def _cold(rows: Sequence[Row]) -> str:
         if row["method"] is None
     ]
     return markdown(("model", *(f"{part}, s" for part in parts), "in all, s"), lines)
+
+
+BETWEEN: Final = """Everything in a cold edit that is not in its floor is gradients: the floor
+has one pass over the fit data for all units, an edit has {updates} updates, each with a batch of
+retained captions and one that names the target. They go through the text tower alone, the tower
+that is edited first; the pictures of the fit data need no gradient until it has failed, which is
+why some edits stay below what the floor allows for them. SLUG takes five gradients and ten
+readings, so on small data it stays cheaper: what many short updates spare the rest of the model
+is paid for in passes. The largest part of a reading is the names of the target's own domain in
+every template, whose first words are the same and are computed for each name anew."""
+
+
+def _between(rows: Sequence[Row]) -> str:
+    """Where RAZOR's cold edits spend their time, and why."""
+    from razor.bench.scripted import FORGOTTEN_AFTER, REPAIRED_AFTER
+
+    lines = []
+    for row in rows:
+        if row["method"] != "razor" or not row["caches"]:
+            continue
+        seconds, floor = row["cold_job"]["phase_seconds"]["edit"], row["floor"]
+        counted = row["cold_job"]["edit_rows"]
+        read = counted.get("text forward", 0) * floor["text"]
+        read += counted.get("image forward", 0) * floor["picture"]
+        lines.append(
+            [
+                f"{SIZES[row['size']]}, {row['fit_pairs']} fit pairs, {row['samples']} samples",
+                f"{100 * min(1.0, read / seconds):.0f} %",
+                f"{100 * max(0.0, 1 - read / seconds):.0f} %",
+                f"{100 * floor['fit'] / seconds:.0f} %",
+            ]
+        )
+    heads = ("model", "readings", "gradients, selection, bookkeeping", "the floor's one pass")
+    text = BETWEEN.format(updates=FORGOTTEN_AFTER + REPAIRED_AFTER)
+    return text + "\n\n" + markdown(heads, lines)
 
 
 def _streams(rows: Sequence[Row]) -> str:

@@ -151,8 +151,8 @@ def _what_was_run(rows: Sequence[Row], command: str) -> str:
         f"- {SAMPLES} drawings a request, forty more of the person to measure with. A third of the "
         "ways to ask is used in the test alone, and no test picture was fitted or selected on.",
         f"- Answers per person: {counts}. Seed 0, one run each.",
-        "- RAZOR's forget term draws from 128 augmented copies of the request's pictures, what "
-        "rivals learn from 32: that is how they were tuned and run.",
+        "- Rivals learn from 160 augmented copies of the request's pictures; RAZOR's forget term "
+        "draws from 128 of these.",
         "- Seconds are without attacks, of one thread. Those of the processor stay nearly the same "
         "when others share the machine; those on the clock do not, and stand in the raw rows.",
         "- (a to b) is a 95 % interval: over the answers of a run (Wilson; changes Newcombe), for "

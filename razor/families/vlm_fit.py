@@ -22,8 +22,8 @@ from razor.material import Material, neighbours
 from razor.memory import T
 from razor.questions import Role
 
-AUGMENTED = 32  # of the concept's pictures in all
-NAMED, NAMED_ROWS = 128, 32  # the same with the answers that name them, and of a batch of those
+AUGMENTED = 160  # of the concept's pictures in all
+NAMED, NAMED_ROWS = 128, 32  # the last of them with the answers that name them; of a batch of those
 FORGET_ROWS, RETAIN_ROWS = 16, 64  # of a batch
 RETAINED = 768  # questions on retained pictures in stock, at most
 NAMING_SHARE = 0.75  # of a retain batch asks for the target's own domain
@@ -52,9 +52,9 @@ class VlmFit:
         self._spoken: Spoken | None = None
         copies = max(1, AUGMENTED // len(material.target.fit))
         rng = seeding.generator(seed, "augment")
-        self._shown = family.show(pictures.augment(material.target.fit, copies, rng))
-        copies = max(1, NAMED // len(material.target.fit))
-        varied = family.show(pictures.augment(material.target.fit, copies, rng))
+        every = pictures.augment(material.target.fit, copies, rng)
+        self._shown = family.show(every)
+        varied = family.show(every[-NAMED:])
         self._naming = named(family, varied, self._questions(varied.count), material.names)
         self._stock, self._labels = self._remember("retain", self._kept)
         near = set(self.neighbours)
