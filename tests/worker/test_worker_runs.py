@@ -288,7 +288,7 @@ def test_another_checkpoint_than_the_registered_one_fails_clearly(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = desk.submit("Mara Venn")
-    monkeypatch.setattr("patches.digests.checkpoint_digest", lambda _: "sha256:" + "0" * 64)
+    monkeypatch.setattr("patches.digests.file_digest", lambda _: "0" * 64)
     desk.work()
     job = desk.job(job_id)
     assert job.status is JobStatus.FAILED
