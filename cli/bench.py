@@ -171,6 +171,9 @@ def speed(
     work: Annotated[
         Path, typer.Option(help="Checkpoints and finished points; a stopped benchmark goes on.")
     ] = Path("runs/bench"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The usual data alone: fewer points to compare.")
+    ] = False,
     family: Annotated[str, typer.Option(help="Kind of model; clip is the one there is.")] = "clip",
 ) -> None:
     """Weigh whole jobs of RAZOR and SLUG on models of real shapes with random weights."""
@@ -186,9 +189,10 @@ def speed(
             f"unknown size {sorted(unknown)[0]}; take one of {', '.join(bench.SIZES)}",
             param_hint="--size",
         )
-    rows = bench.measure(work, bench.points(sizes), lambda point: note(point.name))
+    rows = bench.measure(work, bench.points(sizes, quick=quick), lambda point: note(point.name))
     folder = out or work / "speed"
     command = "razor bench speed" + "".join(f" --size {each}" for each in size or ())
+    command += " --quick" if quick else ""
     document.write(rows, folder, command)
     say(document.text(rows, command))
     say(f"wrote {folder / 'speed.md'}")

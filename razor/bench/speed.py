@@ -78,14 +78,18 @@ class Point:
         return "-".join(str(value) for value in asdict(self).values())
 
 
-def points(sizes: Sequence[str]) -> list[Point]:
-    """Every size with both methods; the middle one with other data too, and with nothing kept."""
+def points(sizes: Sequence[str], *, quick: bool = False) -> list[Point]:
+    """Every size with both methods; the middle one with other data too, and with nothing kept.
+
+    ``quick``: with the usual data alone.
+    """
     found = []
     for size in sizes:
-        for samples, retained in (USUAL, *(OTHERS if size == MIDDLE else ())):
+        others = OTHERS if size == MIDDLE and not quick else ()
+        for samples, retained in (USUAL, *others):
             each = Point(size, None, samples, retained)
             found += [each, *(replace(each, method=method) for method in METHODS)]
-    if MIDDLE in sizes:
+    if MIDDLE in sizes and not quick:
         found.append(Point(MIDDLE, "razor", *USUAL, caches=False))
     return found
 

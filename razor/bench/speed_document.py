@@ -295,27 +295,27 @@ def _draw(rows: Sequence[Row], path: Path) -> bool:
     found = [(razor, slug) for razor, slug, _ in _pairs(rows)]
     if not found:
         return False
-    figure = Figure(figsize=(10, 3.4), dpi=100, layout="constrained")
     middle = _middle(found)
-    panels = (
+    panels = []
+    for key, label, unit, fixed in (
         ("weights", "weights (millions)", 1e6, ("samples", "retained")),
         ("samples", "sample pictures", 1, ("size", "retained")),
         ("fit_pairs", "retained pairs to fit", 1, ("size", "samples")),
-    )
-    for axes, (key, label, unit, fixed) in zip(figure.subplots(1, 3), panels, strict=True):
+    ):
         same = [pair for pair in found if all(pair[0][k] == middle[k] for k in fixed)]
-        same.sort(key=lambda pair: pair[0][key])
+        if len(same) > 1:
+            panels.append((key, label, unit, sorted(same, key=lambda pair: pair[0][key])))
+    if not panels:
+        return False
+    figure = Figure(figsize=(1 + 3.2 * len(panels), 3.4), dpi=100, layout="constrained")
+    every = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (key, label, unit, same) in zip(every, panels, strict=True):
         for place, (name, colour, marker) in enumerate(
             (("RAZOR", "#D55E00", "o"), ("SLUG", "#0072B2", "^"))
         ):
             values = [pair[place]["cold_job"]["seconds"] for pair in same]
-            axes.plot(
-                [pair[0][key] / unit for pair in same],
-                values,
-                marker=marker,
-                color=colour,
-                label=name,
-            )
+            places = [pair[0][key] / unit for pair in same]
+            axes.plot(places, values, marker=marker, color=colour, label=name)
         axes.set_xlabel(label)
         axes.set_ylim(bottom=0)
         axes.grid(color="#dddddd", linewidth=0.6)

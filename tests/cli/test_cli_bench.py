@@ -25,3 +25,19 @@ def test_a_file_without_rows_is_refused_before_anything_runs(
     assert "--earlier" in found.err
     assert "the file holds no rows" in found.err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--size", "vit-b-33"), "unknown size vit-b-33; take one of reference, vit-s-32"),
+        (("--family", "diffusion"), "only clip is measured so far"),
+    ],
+)
+def test_what_cannot_be_weighed_is_refused_before_anything_runs(
+    run: Run, tmp_path: Path, given: tuple[str, str], told: str
+) -> None:
+    found = run("bench", "speed", *given, "--work", str(tmp_path / "none"))
+    assert found.code == 2
+    assert told in " ".join(found.err.replace("│", " ").split())
+    assert not (tmp_path / "none").exists()
