@@ -170,6 +170,8 @@ def test_a_patch_that_the_gate_refuses_is_kept_and_not_published(desk: Desk) -> 
 
 
 def test_a_running_job_is_canceled_between_two_steps(desk: Desk) -> None:
+    # The wish is read with a heartbeat: it must come before a quick job is done.
+    desk.settings = desk.settings.model_copy(update={"heartbeat_seconds": 0.1})
     job_id = desk.submit("Mara Venn")
     thread = threading.Thread(target=desk.work)
     thread.start()
