@@ -131,6 +131,15 @@ def running(
 
     One for all tests of the module: the one that kills its worker comes last.
     """
+    # Phases are told with heartbeats: an edit that takes a second or two must be seen meanwhile.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAZOR_HEARTBEAT_SECONDS", "0.2")
+        yield from _running(request, tmp_path_factory, retain_folder)
+
+
+def _running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, retain_folder: Path
+) -> Iterator[Running]:
     tmp_path = tmp_path_factory.mktemp("running")
     urls: dict[str, str] = {}
     if request.param == "production":
