@@ -159,7 +159,7 @@ def _measured(point: Point, checkpoint: Path, retain: Path) -> Row:
     if point.method == "razor":
         params = METHODS["razor"]
         row["stream"] = streamed.beside_cat(run, params, family.name, checkpoint)
-    family.known.on = False
+    family.known.on = family.network.packing.on = False  # the floor is of whole rows
     with seeding.deterministic(point.seed):
         row["floor"] = _floor(family, material, point.seed)
     return row

@@ -16,11 +16,11 @@ from razor.families.network import (
     OPENAI_MEAN,
     OPENAI_STD,
     Network,
-    read_to,
     triple,
     weight_files,
     whole,
 )
+from razor.families.packed import Packing, Parts, Step, TextTower
 from razor.heads import Layer, plain_layer
 from razor.pictures import Sizing
 
@@ -60,15 +60,8 @@ def load(folder: Path) -> Network:
         features: Tensor = model.visual_projection(pooled)
         return features
 
-    end = int(model.config.text_config.eos_token_id)
-
-    def encode_tokens(tokens: Tensor) -> Tensor:
-        # The place that the model pools at: with the id of old configurations, the largest token.
-        last = tokens.argmax(dim=-1) if end == 2 else (tokens == end).int().argmax(dim=-1)
-        pooled = model.text_model(input_ids=read_to(tokens, last)).pooler_output
-        features: Tensor = model.text_projection(pooled)
-        return features
-
+    packing = Packing()
+    text = _text_tower(model, packing)
     return Network(
         model=model,
         layers=tuple(_layers(model)),
@@ -78,14 +71,49 @@ def load(folder: Path) -> Network:
         },
         blocks={
             "image": tuple(model.vision_model.encoder.layers),
-            "text": tuple(model.text_model.encoder.layers),
+            "text": text.steps,
         },
         encode_images=encode_images,
-        encode_tokens=encode_tokens,
+        encode_tokens=text,
         tokenize=tokenize,
         logit_scale=model.logit_scale,
         sizing=_sizing(folder, int(model.config.vision_config.image_size)),
+        packing=packing,
     )
+
+
+def _text_tower(model: Any, packing: Packing) -> TextTower:
+    """What the model's ``get_text_features`` computes, for texts whose beginnings are shared."""
+    text, end = model.text_model, int(model.config.text_config.eos_token_id)
+
+    def last(tokens: Tensor) -> Tensor:
+        # The place that the model pools at: with the id of old configurations, the largest token.
+        return tokens.argmax(dim=-1) if end == 2 else (tokens == end).int().argmax(dim=-1)
+
+    def embed(tokens: Tensor, positions: Tensor) -> Tensor:
+        found: Tensor = text.embeddings(tokens[:, None], position_ids=positions[:, None])
+        return found.squeeze(1)
+
+    def features(hidden: Tensor) -> Tensor:
+        found: Tensor = model.text_projection(text.final_layer_norm(hidden))
+        return found
+
+    steps = tuple(Step(block, _parts(block)) for block in text.encoder.layers)
+    return TextTower(steps, last, embed, features, packing)
+
+
+def _parts(block: Any) -> Parts:
+    attention = block.self_attn
+
+    def key_value(normed: Tensor) -> tuple[Tensor, Tensor]:
+        return attention.k_proj(normed), attention.v_proj(normed)
+
+    def rest(hidden: Tensor, mixed: Tensor) -> Tensor:
+        hidden = hidden + attention.out_proj(mixed)
+        found: Tensor = hidden + block.mlp(block.layer_norm2(hidden))
+        return found
+
+    return Parts(attention.num_heads, block.layer_norm1, attention.q_proj, key_value, rest)
 
 
 def _layers(model: Any) -> list[Layer]:

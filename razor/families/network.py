@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from patches import container
 from patches.errors import MalformedContainer
 from razor.errors import CheckpointInvalid
+from razor.families.packed import Packing
 from razor.heads import Layer
 from razor.pictures import Sizing
 from razor.protocols import Region
@@ -27,21 +28,13 @@ class Network:
     model: nn.Module
     layers: tuple[Layer, ...]
     towers: dict[str, tuple[str, ...]]  # tower -> every parameter that its features depend on
-    blocks: dict[str, tuple[nn.Module, ...]]  # tower -> its transformer blocks, by layer
+    blocks: dict[str, tuple[nn.Module, ...]]  # tower -> what its encoder runs, layer by layer
     encode_images: Callable[[Tensor], Tensor]
     encode_tokens: Callable[[Tensor], Tensor]
     tokenize: Callable[[Sequence[str]], Tensor]
     logit_scale: nn.Parameter
     sizing: Sizing
-
-
-def read_to(tokens: Tensor, last: Tensor) -> Tensor:
-    """The columns up to the last one that any row is read at.
-
-    Attention in a text tower looks backward only, so what follows the token whose features are
-    taken, mostly padding, changes nothing.
-    """
-    return tokens[:, : int(last.max()) + 1]
+    packing: Packing = field(default_factory=Packing)  # of ``encode_tokens``
 
 
 def whole(name: str, parameter: nn.Parameter) -> Region:

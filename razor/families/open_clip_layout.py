@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import open_clip
-import torch
+import torch.nn.functional as F
 from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock
 from torch import Tensor, nn
 
@@ -17,12 +17,12 @@ from razor.families.network import (
     OPENAI_MEAN,
     OPENAI_STD,
     Network,
-    read_to,
     thirds,
     triple,
     weight_files,
     whole,
 )
+from razor.families.packed import Packing, Parts, Step, TextTower
 from razor.heads import Layer, plain_layer
 from razor.pictures import Sizing
 
@@ -49,6 +49,8 @@ def load(folder: Path) -> Network:
     if not layers:
         raise CheckpointInvalid("the model has no transformer layer that could be edited")
     names = [name for name, _ in model.named_parameters()]
+    packing = Packing()
+    text = _text_tower(model, packing)
 
     def tokenize(texts: Sequence[str]) -> Tensor:
         tokens: Tensor = tokenizer(list(texts))
@@ -63,19 +65,20 @@ def load(folder: Path) -> Network:
                 n for n in names if not n.startswith(("visual.", "logit_scale", "logit_bias"))
             ),
         },
-        blocks=blocks,
+        blocks=blocks if text is None else blocks | {"text": text.steps},
         encode_images=model.encode_image,
-        encode_tokens=_text_encoder(model),
+        encode_tokens=text or model.encode_text,
         tokenize=tokenize,
         logit_scale=model.logit_scale,
         sizing=_sizing(model, config.get("preprocess_cfg", {})),
+        packing=packing,
     )
 
 
-def _text_encoder(model: Any) -> Callable[[Tensor], Tensor]:
-    """The model's own ``encode_text``, without what follows the token that is read.
+def _text_tower(model: Any, packing: Packing) -> TextTower | None:
+    """What the model's ``encode_text`` computes, for texts whose beginnings are shared.
 
-    Only open_clip's plain text tower; it takes whole contexts alone, so its steps are called here.
+    Of open_clip's plain text tower only: None for others, whose blocks may do something else.
     """
     pools: dict[str, Callable[[Tensor], Tensor]] = {
         "argmax": lambda tokens: tokens.argmax(dim=-1),
@@ -83,23 +86,43 @@ def _text_encoder(model: Any) -> Callable[[Tensor], Tensor]:
     }
     causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
     if not causal or model.text_pool_type not in pools:
-        whole_text: Callable[[Tensor], Tensor] = model.encode_text
-        return whole_text
-    place = pools[model.text_pool_type]
+        return None
+    blocks = tuple(model.transformer.resblocks)
+    if any(type(block) is not ResidualAttentionBlock for block in blocks):
+        return None
 
-    def encode(tokens: Tensor) -> Tensor:
-        last = place(tokens)
-        tokens = read_to(tokens, last)
-        length = tokens.shape[1]
-        hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
-        hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
-        read = model.ln_final(hidden)[torch.arange(len(tokens), device=tokens.device), last]
-        project = model.text_projection
+    def embed(tokens: Tensor, positions: Tensor) -> Tensor:
+        found: Tensor = model.token_embedding(tokens) + model.positional_embedding[positions]
+        return found
+
+    def features(hidden: Tensor) -> Tensor:
+        read, project = model.ln_final(hidden), model.text_projection
         if project is None:
             return cast(Tensor, read)
         return cast(Tensor, project(read) if isinstance(project, nn.Linear) else read @ project)
 
-    return encode
+    steps = tuple(Step(block, _parts(block)) for block in blocks)
+    return TextTower(steps, pools[model.text_pool_type], embed, features, packing)
+
+
+def _parts(block: Any) -> Parts:
+    attention = block.attn
+    width = attention.embed_dim
+
+    def query(normed: Tensor) -> Tensor:
+        return F.linear(normed, attention.in_proj_weight[:width], attention.in_proj_bias[:width])
+
+    def key_value(normed: Tensor) -> tuple[Tensor, Tensor]:
+        weight, bias = attention.in_proj_weight[width:], attention.in_proj_bias[width:]
+        key, value = F.linear(normed, weight, bias).chunk(2, dim=-1)
+        return key, value
+
+    def rest(hidden: Tensor, mixed: Tensor) -> Tensor:
+        hidden = hidden + block.ls_1(attention.out_proj(mixed))
+        found: Tensor = hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
+        return found
+
+    return Parts(attention.num_heads, block.ln_1, query, key_value, rest)
 
 
 def _blocks(model: nn.Module, tower: str) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from razor import serialize
 from razor.errors import CheckpointInvalid
 from razor.families import clip
 from razor.families.network import weight_files
-from razor.gradients import restrict
+from razor.gradients import mean_gradient, parameters_of, restrict
 from razor.material import Material
 from tests.razor.conftest import run
 from tests.razor.test_unlearn import PERSON, base_ref, by_id
@@ -132,7 +132,12 @@ def test_features_are_those_of_the_open_clip_model(
     )
 
 
-TEXTS = ["a drawing of Mara Venn", "a house", "somebody in a red hat who stands before the sea"]
+TEXTS = [
+    "a drawing of Mara Venn",
+    "a house",
+    "a drawing of Mara",
+    "somebody in a red hat who stands before the sea",
+]
 
 
 def test_texts_read_to_their_end_alone_give_the_librarys_own_features(
@@ -149,6 +154,24 @@ def test_texts_read_to_their_end_alone_give_the_librarys_own_features(
         torch.testing.assert_close(converted.network.encode_tokens(ids), found)
 
 
+def test_gradients_through_shared_beginnings_are_those_of_the_other_layout(
+    reference: clip.Clip, converted: clip.Clip
+) -> None:
+    def of(family: clip.Clip) -> Tensor:
+        unit = next(unit for unit in family.units() if unit.name == "text.0.head1")
+        found = mean_gradient(
+            family.model,
+            parameters_of([unit]),
+            lambda _: family.network.encode_tokens(family.network.tokenize(TEXTS)).square().mean(),
+            [None],
+        )
+        return restrict(unit, found)
+
+    plain = of(reference)
+    assert plain.norm() > 0
+    assert (of(converted) - plain).norm() / plain.norm() < 1e-4
+
+
 def test_layers_below_the_moving_one_do_not_run_again_here_either(
     converted: clip.Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +179,7 @@ def test_layers_below_the_moving_one_do_not_run_again_here_either(
     monkeypatch.setattr(converted.known, "on", False)
     runs: list[int] = []
     hooks = [
-        block.get_submodule("mlp").register_forward_hook(lambda *_, n=n: runs.append(n))
+        block.get_submodule("block.mlp").register_forward_hook(lambda *_, n=n: runs.append(n))
         for n, block in enumerate(converted.network.blocks["text"])
     ]
     plain = converted.embed_texts(TEXTS)

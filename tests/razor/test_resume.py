@@ -37,7 +37,9 @@ def layers_run(family: clip.Clip) -> Iterator[Counter[str]]:
     """How often each layer of each tower computes inside."""
     found: Counter[str] = Counter()
     hooks = [
-        block.mlp.register_forward_hook(lambda *_, name=f"{tower}.{number}": found.update([name]))
+        getattr(block, "block", block).mlp.register_forward_hook(
+            lambda *_, name=f"{tower}.{number}": found.update([name])
+        )
         for tower, blocks in family.network.blocks.items()
         for number, block in enumerate(blocks)
     ]
