@@ -22,7 +22,8 @@ UNLIKE = (
 
 def inspect(family: Embeds, material: Material, target: int = 0) -> Preflight:
     """Known = recognised zero-shot more often than chance."""
-    shown = family.embed_images(torch.cat([material.target.fit, material.target.select]))
+    roles = material.target
+    shown = torch.cat([family.embed_images(part) for part in (roles.fit, roles.select)])
     classes = zero_shot.class_embeddings(
         family, material.classes, material.templates[material.domain]
     )

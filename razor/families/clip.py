@@ -45,8 +45,8 @@ class ForgetBatch:
 
     pixels: Tensor  # (n, 3, size, size), 0..255
     texts: tuple[str, ...]
-    features: Tensor  # (m, d), unit length: stand for the pictures where their tower is frozen
-    states: dict[str, int]  # tower -> Clip.tower_state when the features were made
+    features: Callable[[], Tensor]  # (m, d), unit length: what stands for pictures not looked at
+    states: dict[str, int]  # tower -> Clip.tower_state of the frozen model
     kept_away: tuple[KeptAway, ...] = ()
 
 
@@ -123,7 +123,7 @@ class Clip:
         """
         self.passes.backward += 1
         stands = self._stands("image", batch.states)
-        images = batch.features if stands else self._images(batch.pixels)
+        images = batch.features() if stands else self._images(batch.pixels)
         loss = objectives.cosine_forget(images, self._name(batch.texts))
         for away in batch.kept_away:
             images = away.features if stands else self._images(away.pixels)

@@ -44,7 +44,7 @@ class ClipFit:
         )
         copies = max(1, AUGMENTED_PICTURES // fit.shape[0])
         self._pixels = pictures.augment(fit, copies, seeding.generator(seed, "augment"))
-        self._features = family.embed_images(self._pixels)
+        self._features: dict[int, Tensor] = {}  # of the augmented pictures that were asked for
         self._expected = self._expected_picture()
         self._wordings = self._sentences()
         self._earlier = {
@@ -72,7 +72,7 @@ class ClipFit:
         return ForgetBatch(
             self._pixels[drawn],
             (*self._material.prompts(), *(self._wordings[i] for i in words)),
-            self._expected if by_name and not scoring else self._features[drawn],
+            (lambda: self._expected) if by_name and not scoring else lambda: self._frozen_of(drawn),
             self._states,
             self._kept_away(),
         )
@@ -151,6 +151,15 @@ class ClipFit:
                 for i, wording in enumerate(material.wordings())
             ),
         ]
+
+    def _frozen_of(self, drawn: Tensor) -> Tensor:  # (m,) -> (m, d), unit length
+        """Features of these augmented pictures, each made once; while their tower stands."""
+        rows = drawn.tolist()
+        new = [row for row in rows if row not in self._features]
+        if new:
+            made = self._family.embed_images(self._pixels[new])
+            self._features.update(zip(new, made, strict=True))
+        return torch.stack([self._features[row] for row in rows])
 
     def _kept_away(self) -> tuple[KeptAway, ...]:
         """Earlier targets, held to where they were when the first batch of this run was asked for.

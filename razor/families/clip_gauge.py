@@ -35,9 +35,9 @@ class ClipGauge:
         self._family, self._material = family, material
         rng = seeding.generator(seed, "gauge")
         fit = pictures.augment(material.target.fit, 4, rng).round().to(torch.uint8)
-        own = [material.target.fit, material.target.select]
+        own = (material.target.fit, material.target.select)
         self._real = sum(len(part) for part in own)
-        self._target = torch.cat([*own, fit])
+        self._target = (*own, fit)
         self._seen: dict[str, tuple[int, Tensor]] = {}  # what -> its tower's state then, features
         self._domains = [
             domain
@@ -152,15 +152,16 @@ class ClipGauge:
         """How the features of everything that is looked at are made."""
         family, material = self._family, self._material
 
-        def pixels(shown: Tensor) -> Callable[[], Tensor]:
-            return lambda: family.embed_images(shown)
+        def pixels(*shown: Tensor) -> Callable[[], Tensor]:
+            # One by one: those of the request are known from before, as they are.
+            return lambda: torch.cat([family.embed_images(part) for part in shown])
 
         def classes(names: Sequence[str], domain: str) -> Callable[[], Tensor]:
             templates = material.templates[domain]
             return lambda: zero_shot.class_embeddings(family, names, templates)
 
         made = {
-            "image target": pixels(self._target),
+            "image target": pixels(*self._target),
             "image retain": pixels(material.retain_select.pixels),
             **{
                 f"text {domain}": classes(self._classes[domain], domain) for domain in self._domains

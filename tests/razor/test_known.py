@@ -9,6 +9,7 @@ import torch
 
 from razor.bench.editing import restored
 from razor.families import clip
+from razor.families.clip_fit import ClipFit
 from razor.families.known import KnownFeatures
 from razor.material import PARTS, Material, Shelf
 
@@ -92,3 +93,20 @@ def test_two_jobs_on_one_retain_set_have_the_very_same_rows(
         shelf.part([number])
     assert len(shelf._parts) == PARTS
     assert shelf.part([0, 2]).captions == (shelf.rows.captions[0], shelf.rows.captions[2])
+
+
+def test_augmented_pictures_are_looked_at_when_a_loss_asks_and_each_once(
+    reference: clip.Clip, gather: Callable[..., Material]
+) -> None:
+    fit = ClipFit(reference, gather("Mara Venn"), 0)
+    by_name = fit.forget_batch(torch.Generator().manual_seed(0), by_name=True)
+    assert passes(reference, by_name.features) == 0, "the name says what to expect"
+    scored = fit.forget_batch(torch.Generator().manual_seed(0), by_name=True, scoring=True)
+    assert passes(reference, scored.features) == 1
+    assert passes(reference, scored.features) == 0
+    found = [fit.forget_batch(torch.Generator().manual_seed(seed)) for seed in range(1, 41)]
+    assert sum(passes(reference, batch.features) for batch in found) < len(found)
+    for batch in (scored, *found[::10]):
+        torch.testing.assert_close(
+            batch.features(), reference.embed_images(batch.pixels), atol=1e-5, rtol=1e-5
+        )
