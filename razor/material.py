@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -23,12 +23,22 @@ DOMAINS = {TargetKind.IDENTITY: "name", TargetKind.OBJECT: "name", TargetKind.ST
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a selection's pictures stand in the retain set."""
+
+    pixels: Tensor  # (m, 3, size, size) uint8: all of the retain set's
+    digest: str  # of the retain set
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Labelled:
     """Pictures with captions and labels, all in the same order."""
 
     pixels: Tensor  # (n, 3, size, size) uint8
     captions: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]  # domain -> n labels, "" where unknown
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -121,7 +131,10 @@ class Shelf:
         So what a model made of them is known to be of them in the next job too.
         """
         key = tuple(positions)
-        found = self._parts.pop(key, None) or self.rows.take(key)
+        found = self._parts.pop(key, None)
+        if found is None:
+            origin = Origin(self.rows.pixels, self.digest, key)
+            found = replace(self.rows.take(key), origin=origin)
         self._parts[key] = found
         if len(self._parts) > PARTS:
             del self._parts[next(iter(self._parts))]

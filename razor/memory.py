@@ -66,7 +66,7 @@ class Memory:
             self.clear()
             self._key = key
         if name not in self._held:
-            self._held[name] = self._kept_or_made(name, make)
+            self._held[name] = self.lasting(f"{key}/{name}", make)
         found: T = self._held[name]
         return found
 
@@ -74,13 +74,18 @@ class Memory:
         """Forgets everything; what is kept of other weights stays."""
         self._key, self._held = "", {}
 
-    def _kept_or_made(self, name: str, make: Callable[[], Any]) -> Any:
+    def lasting(self, name: str, make: Callable[[], T]) -> T:
+        """What was made under this name of this version in any process, else made now.
+
+        Of the weights as loaded alone. Not held here: only what outlives the process is found.
+        """
         if self.kept is None:
             return make()
-        named = "/".join((self.version, self._key, name, computed_by()))
-        found = self.kept.get(named)
+        named = "/".join((self.version, name, computed_by()))
+        found: Any = self.kept.get(named)
         if found is None:
             found = make()
             if is_value(found):
                 self.kept.put(named, found)
-        return found
+        value: T = found
+        return value

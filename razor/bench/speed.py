@@ -214,7 +214,7 @@ def _floor(family: clip.Clip, material: Material, seed: int) -> dict[str, float]
         mean_gradient(family.model, names, family.retain_loss, fit.retain_batches())
         mean_gradient(family.model, names, family.forget_loss, [batch])
 
-    pixels = material.retain_fit.pixels
+    pixels = material.retain_fit.pixels.clone()  # known to stand in no retain set
     # Different ones, for equal texts are encoded once; as long as those of a reading.
     sentences = [f"{text} {number}" for number in range(TEXTS) for text in material.prompts()]
     texts = sentences[:TEXTS]

@@ -40,8 +40,9 @@ count, not seconds. {versions}.
 - **cold job**: the first after a start, with nothing kept; **warm job**: the same request again in
   that process.
 - **floor** of an edit: one forward and backward over the fit data for all units, and a plain
-  forward of each row that the edit's readings ask for, from the first layer on. All measured in
-  the same process, medians of three.
+  forward of each row that the edit's readings ask for, each by itself and from the first layer
+  on. All measured in the same process, medians of three. Texts that share their beginnings let an
+  edit fall below it.
 - **memory**: the highest resident size of a cold job, over plain inference on the fit data in a
   process of its own plus one gradient of the units.
 """
@@ -235,8 +236,7 @@ retained captions and one that names the target. They go through the text tower 
 that is edited first; the pictures of the fit data need no gradient until it has failed, which is
 why some edits stay below what the floor allows for them. SLUG takes five gradients and ten
 readings, so on small data it stays cheaper: what many short updates spare the rest of the model
-is paid for in passes. The largest part of a reading is the names of the target's own domain in
-every template, whose first words are the same and are computed for each name anew."""
+is paid for in passes."""
 
 
 def _between(rows: Sequence[Row]) -> str:

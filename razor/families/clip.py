@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from api_schemas.families import Family
 from razor import heads, objectives, room
@@ -19,6 +20,7 @@ from razor.families.known import KnownFeatures
 from razor.families.network import Network, tensors_on_disk
 from razor.families.resume import Resumption
 from razor.gradients import parameters_of
+from razor.material import Labelled, Origin
 from razor.memory import Memory, Passes
 from razor.pictures import Sizing
 from razor.protocols import Unit
@@ -98,6 +100,8 @@ class Clip:
     def __post_init__(self) -> None:
         network = self.network
         self.known = KnownFeatures()
+        # Pixels of a part of the retain set -> where they stand, and their tower's state then.
+        self._parts: MutableMapping[Tensor, tuple[Origin, int]] = WeakIdKeyDictionary()
         weights = sum(parameter.numel() for parameter in network.model.parameters())
         self._at_once = GRADIENT_PICTURES if weights >= LARGE else None
         self.resumption = Resumption(network.model, network.blocks, network.towers)
@@ -188,12 +192,34 @@ class Clip:
         pixels: Tensor,  # (n, 3, size, size), 0..255
     ) -> Tensor:
         """Unit-length features of the pictures, (n, d), float32."""
+        state = self.tower_state("image")
+        found = self._parts.get(pixels)
+        if found is not None and found[1] == state:
+            return self._embed_retained(found[0], state)[list(found[0].rows)]
+        return self.known.pictures(pixels, state, lambda: self._embed_parts(pixels))
 
-        def made() -> Tensor:
-            parts = torch.split(pixels, CHUNK)
-            return torch.cat([self._images(part, (k, pixels)) for k, part in enumerate(parts)])
+    def _embed_retained(self, origin: Origin, state: int) -> Tensor:  # (m, d), unit length
+        named = f"retained pictures {origin.digest}"
+        return self.known.pictures(
+            origin.pixels,
+            state,
+            lambda: self.memory.lasting(named, lambda: self._embed_parts(origin.pixels)),
+        )
 
-        return self.known.pictures(pixels, self.tower_state("image"), made)
+    def _embed_parts(self, pixels: Tensor) -> Tensor:  # (n, d), unit length
+        parts = torch.split(pixels, CHUNK)
+        return torch.cat([self._images(part, (k, pixels)) for k, part in enumerate(parts)])
+
+    def retain(self, selections: Sequence[Labelled]) -> None:
+        """From now on, and while their tower stands, these are looked at with all of their set.
+
+        So whoever is to be forgotten next, only pictures that were never looked at have to be. The
+        model is as it was loaded. What a picture's features are does not depend on what is known.
+        """
+        state = self.tower_state("image")
+        for each in selections:
+            if each.origin is not None:
+                self._parts[each.pixels] = each.origin, state
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:

@@ -33,8 +33,9 @@ class ClipFit:
         retain = material.retain_fit
         self._states = {tower: family.tower_state(tower) for tower in TOWERS}
         self._key = f"{seed}/{material.retain_fit_digest}"
+        family.retain((retain, material.retain_select, material.retain_test))
         self._frozen = Frozen(
-            self._remember("images", lambda: family.embed_images(retain.pixels)),
+            family.embed_images(retain.pixels),
             self._remember("texts", lambda: family.embed_texts(retain.captions)),
             self._states,
         )

@@ -42,6 +42,7 @@ class ClipStudy:
 
     def inspect(self, material: Material, target: int) -> Preflight:
         """Whether the target is recognised zero-shot."""
+        self.family.retain((material.retain_fit, material.retain_select, material.retain_test))
         return preflight.inspect(self.family, material, target)
 
     def fit(self, material: Material, seed: int) -> ClipFit:

@@ -110,3 +110,44 @@ def test_augmented_pictures_are_looked_at_when_a_loss_asks_and_each_once(
         torch.testing.assert_close(
             batch.features(), reference.embed_images(batch.pixels), atol=1e-5, rtol=1e-5
         )
+
+
+def test_whoever_is_next_no_retained_picture_is_looked_at_again(
+    reference: clip.Clip, gather: Callable[..., Material]
+) -> None:
+    first, second = gather("Mara Venn"), gather("Oskar Brill")
+    parts = [(m, (m.retain_fit, m.retain_select, m.retain_test)) for m in (first, second)]
+    plain = [reference.embed_images(part.pixels.clone()) for _, own in parts for part in own]
+    reference.known = KnownFeatures()
+    found = []
+    for number, (_, own) in enumerate(parts):
+        reference.retain(own)
+        made = passes(reference, lambda own=own: [reference.embed_images(p.pixels) for p in own])
+        assert bool(made) == (number == 0)
+        found += [reference.embed_images(part.pixels) for part in own]
+    for a, b in zip(found, plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    reference.known.on = False
+    try:
+        anew = [reference.embed_images(part.pixels) for _, own in parts for part in own]
+    finally:
+        reference.known.on = True
+    assert all(map(torch.equal, found, anew)), "known or not, the very same bits"
+
+
+def test_of_an_edited_tower_only_the_part_that_is_asked_for_is_looked_at(
+    reference: clip.Clip, gather: Callable[..., Material]
+) -> None:
+    part = gather("Mara Venn").retain_select
+    reference.retain((part,))
+    weight = dict(reference.model.named_parameters())[reference.network.towers["image"][-1]]
+    with restored(reference), torch.no_grad():
+        weight.mul_(1.5)
+        seen: list[int] = []
+        hook = reference.network.blocks["image"][0].register_forward_pre_hook(
+            lambda _, given: seen.append(len(given[0]))
+        )
+        found = reference.embed_images(part.pixels)
+        hook.remove()
+        assert seen == [len(part)]
+        assert torch.equal(found, reference.embed_images(part.pixels.clone()))
