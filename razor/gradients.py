@@ -54,8 +54,9 @@ def mean_gradient(
     with trainable(model, names) as chosen, torch.enable_grad():
         tensors = list(chosen.values())
         for batch in batches:
-            found = room.of(model).trying(functools.partial(_gradient, loss, batch, tensors))
-            for name, tensor, gradient in zip(chosen, tensors, found, strict=True):
+            found = list(room.of(model).trying(functools.partial(_gradient, loss, batch, tensors)))
+            for place, (name, tensor) in enumerate(chosen.items()):
+                gradient, found[place] = found[place], None  # let go of one by one
                 part = torch.zeros_like(tensor) if gradient is None else gradient
                 total[name] = total[name].add_(part) if name in total else part.clone()
     return {name: gradient.div_(len(batches)) for name, gradient in total.items()}

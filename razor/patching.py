@@ -31,18 +31,22 @@ class Change:
 
 
 class Snapshot:
-    """One host copy of the editable parameters, and the way back to it."""
+    """One host copy of the editable parameters, and the way back to it.
+
+    A parameter that the checkpoint's type holds without loss is kept in that type: beside a model
+    in float32 from a checkpoint in half precision the copy takes half as much memory.
+    """
 
     def __init__(self, model: nn.Module, units: Sequence[Unit], dtypes: Mapping[str, str]) -> None:
         names = parameters_of(units)
         self._parameters = {n: p for n, p in model.named_parameters() if n in set(names)}
-        self._before = {n: p.detach().to("cpu", copy=True) for n, p in self._parameters.items()}
         self._dtypes = dict(dtypes)
+        self._before = {n: _copy(p, dtypes.get(n)) for n, p in self._parameters.items()}
         self._regions = {name: _finest(units, name) for name in names}
 
     def weights(self) -> dict[str, Tensor]:
         """The parameters as they were, on the host."""
-        return dict(self._before)
+        return {name: self._was(name) for name in self._before}
 
     def size(self) -> int:
         """Number of editable values."""
@@ -55,7 +59,7 @@ class Snapshot:
         Raises EditDiverged where a value is not finite.
         """
         for name, parameter in self._parameters.items():
-            if torch.equal(parameter.cpu(), self._before[name]):
+            if torch.equal(parameter.cpu(), self._was(name)):
                 continue
             rounded = parameter.to(DTYPES[self._dtypes[name]]).to(parameter.dtype)
             if not bool(torch.isfinite(rounded).all()):
@@ -66,8 +70,9 @@ class Snapshot:
     def restore(self) -> None:
         """Puts every bit back. Idempotent."""
         for name, parameter in self._parameters.items():
-            if not torch.equal(parameter.cpu(), self._before[name]):
-                parameter.copy_(self._before[name])
+            before = self._was(name)
+            if not torch.equal(parameter.cpu(), before):
+                parameter.copy_(before)
 
     def changes(self) -> list[Change]:
         """What differs from the snapshot, in the checkpoint's type, by parameter name."""
@@ -110,6 +115,21 @@ class Snapshot:
             float(r.of(self._before[r.parameter]).double().square().sum()) for r in unit.regions
         )
         return (moved / norm) ** 0.5 if norm else 0.0
+
+    def _was(self, name: str) -> Tensor:
+        """The parameter as it was, in its own type."""
+        return self._before[name].to(self._parameters[name].dtype)
+
+
+def _copy(parameter: Tensor, stored: str | None) -> Tensor:
+    """The values on the host, in the type that they are stored in where that loses nothing."""
+    values = parameter.detach()
+    dtype = DTYPES[stored] if stored else values.dtype
+    if dtype.itemsize < values.dtype.itemsize:
+        small = values.to(dtype)
+        if torch.equal(small.to(values.dtype), values):
+            return small.cpu()
+    return values.to("cpu", copy=True)
 
 
 def tensor_bytes(tensor: Tensor) -> bytes:
