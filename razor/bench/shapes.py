@@ -47,10 +47,10 @@ def clip(folder: Path, size: str, seed: int = 0) -> Path:
         text = json.dumps({"model_cfg": config, "preprocess_cfg": PREPROCESS}, indent=2)
         (partial / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
 
-    return _whole(folder, write)
+    return whole(folder, write)
 
 
-def _whole(folder: Path, write: Callable[[Path], None]) -> Path:
+def whole(folder: Path, write: Callable[[Path], None]) -> Path:
     """The folder, there in full or not at all."""
     partial = folder.with_name(f"{folder.name}.part")
     partial.mkdir(parents=True, exist_ok=True)
