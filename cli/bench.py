@@ -155,14 +155,30 @@ def vlm(
     say(f"wrote {folder / 'vlm.md'}")
 
 
+def _speed_rows(earlier: Path | None) -> Path | None:
+    """The file, once it is known to hold rows of this benchmark."""
+    from razor.bench import speed as bench
+
+    if earlier is not None:
+        try:
+            bench.read(earlier)
+        except ValueError as error:
+            raise typer.BadParameter(
+                "the file holds no rows of jobs; give a speed.json that bench wrote"
+            ) from error
+    return earlier
+
+
 @commands.command("speed", epilog=epilog("bench speed"))
 def speed(
     *,
+    family: Annotated[str, typer.Option(help="Kind of model: clip, diffusion or vlm.")] = "clip",
     size: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only these: reference, vit-s-32, vit-b-32, vit-b-16, vit-l-14; may be repeated. "
-            "Left out: the first three."
+            help="Only these; may be repeated. clip: reference, vit-s-32, vit-b-32, vit-b-16, "
+            "vit-l-14. diffusion: reference, sd-1.5-256, sd-1.5, sd-3-medium. vlm: reference, "
+            "llava-0.5b, llava-1.1b, llava-1.5-7b. Left out: what two cores weigh in an hour."
         ),
     ] = None,
     out: Annotated[
@@ -172,27 +188,50 @@ def speed(
         Path, typer.Option(help="Checkpoints and finished points; a stopped benchmark goes on.")
     ] = Path("runs/bench"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="The usual data alone: fewer points to compare.")
+        bool,
+        typer.Option(
+            "--quick", help="Fewer points to compare, and the shipped generators on less data."
+        ),
     ] = False,
-    family: Annotated[str, typer.Option(help="Kind of model; clip is the one there is.")] = "clip",
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            callback=_speed_rows,
+            help="speed.json of an earlier run: its rows stay, but for those measured anew.",
+        ),
+    ] = None,
 ) -> None:
     """Weigh whole jobs of RAZOR and SLUG on models of real shapes with random weights."""
     from cli.console import note
     from razor.bench import speed as bench
     from razor.bench import speed_document as document
+    from razor.bench import weighed
+    from razor.errors import OutOfMemory
 
-    if family != "clip":
-        raise typer.BadParameter("only clip is measured so far", param_hint="--family")
-    sizes = tuple(size or bench.USUAL_SIZES)
-    if unknown := set(sizes) - set(bench.SIZES):
+    if family not in weighed.MODULES:
         raise typer.BadParameter(
-            f"unknown size {sorted(unknown)[0]}; take one of {', '.join(bench.SIZES)}",
+            f"unknown family {family}; take one of {', '.join(weighed.MODULES)}",
+            param_hint="--family",
+        )
+    sizes, every = tuple(size or weighed.of(family).USUAL), weighed.sizes(family)
+    if unknown := sorted(set(sizes) - set(every)):
+        raise typer.BadParameter(
+            f"{family} has no size {unknown[0]}; take one of {', '.join(every)}",
             param_hint="--size",
         )
-    rows = bench.measure(work, bench.points(sizes, quick=quick), lambda point: note(point.name))
+    try:
+        rows = bench.measure(
+            work, bench.points(family, sizes, quick=quick), lambda point: note(point.name)
+        )
+    except OutOfMemory as error:
+        raise typer.BadParameter(str(error), param_hint="--size") from error
+    rows = bench.merged(bench.read(earlier) if earlier else [], rows)
     folder = out or work / "speed"
-    command = "razor bench speed" + "".join(f" --size {each}" for each in size or ())
-    command += " --quick" if quick else ""
+    command = "razor bench speed" + (f" --family {family}" if family != "clip" else "")
+    command += "".join(f" --size {each}" for each in size or ())
+    command += (" --quick" if quick else "") + (" --earlier SPEED.JSON" if earlier else "")
     document.write(rows, folder, command)
     say(document.text(rows, command))
     say(f"wrote {folder / 'speed.md'}")

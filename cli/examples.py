@@ -103,6 +103,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "bench speed": (
         "razor bench speed --size reference",
+        "razor bench speed --family diffusion --size sd-1.5",
         "razor bench speed --out docs/results",
     ),
     "bench vlm": (

@@ -1,4 +1,4 @@
-"""A cold start, part by part: ``python -m razor.bench.cold CHECKPOINT RETAIN`` prints seconds.
+"""A cold start, part by part, in seconds: ``python -m razor.bench.cold FAMILY CHECKPOINT RETAIN``.
 
 Imports stand inside, for they are a part of it.
 """
@@ -13,21 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def start(checkpoint: Path, retain: Path) -> dict[str, float]:
-    """Seconds of a new process until a CLIP model and its retain set are ready."""
+def start(family: str, checkpoint: Path, retain: Path) -> dict[str, float]:
+    """Seconds of a new process until a model and its retain set are ready."""
     seconds: dict[str, float] = {}
     with _timed(seconds, "import"):
         from patches import digests
-        from razor.families import clip
-        from razor.material import read_shelf
-        from razor.reference.captions import PROMPTS
-        from razor.retain import read_retain_set
+        from razor.bench import weighed
+
+        weigher = weighed.of(family)
     with _timed(seconds, "digest"):
         digests.checkpoint_digest(checkpoint)
     with _timed(seconds, "load"):
-        family = clip.load(checkpoint)
+        model = weigher.load(checkpoint)
     with _timed(seconds, "retain set"):
-        read_shelf(read_retain_set(retain, list(PROMPTS)), PROMPTS, family.sizing)
+        weigher.shelf(retain, model)
     return seconds
 
 
@@ -39,4 +38,4 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(start(Path(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(start(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))))

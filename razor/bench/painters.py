@@ -32,9 +32,9 @@ class Painter:
     shelf: Shelf
     drawn: Drawings
 
-    def material(self, name: str, seed: int) -> Material:
+    def material(self, name: str, seed: int, samples: int = SAMPLES) -> Material:
         """The material of a request for a person, an object or a style."""
-        shown = [_png(name, self.drawn.samples, number) for number in range(SAMPLES)]
+        shown = [_png(name, self.drawn.samples, number) for number in range(samples)]
         asked = Asked(Target(name=name, kind=kind_of(name)), shown)
         return assemble(self.shelf, asked, self.family.sizing, seed)
 
@@ -55,11 +55,11 @@ def load(
     return Painter(family, shelf, drawn)
 
 
-def retain_folder(work: Path, drawn: Drawings) -> Path:
-    """The drawings that are to be kept, drawn once."""
-    folder = work / f"painted-{drawn.retain}"
+def retain_folder(work: Path, drawn: Drawings, retained: int = RETAINED) -> Path:
+    """The drawings that are to be kept, so many of each subject, drawn once."""
+    folder = work / f"painted-{drawn.retain}{'' if retained == RETAINED else f'-{retained}'}"
     if not folder.exists():
-        painted.write_plain(folder, SUBJECTS, RETAINED, drawn.retain)
+        painted.write_plain(folder, SUBJECTS, retained, drawn.retain)
     return folder
 
 

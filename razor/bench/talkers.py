@@ -26,10 +26,10 @@ class Speaker:
     shelf: Shelf
     drawn: Drawings
 
-    def material(self, name: str, seed: int) -> Material:
+    def material(self, name: str, seed: int, samples: int = SAMPLES) -> Material:
         """The material of a request for a person."""
         return assemble(
-            self.shelf, portraits.asked(self.drawn, name, SAMPLES), self.family.sizing, seed
+            self.shelf, portraits.asked(self.drawn, name, samples), self.family.sizing, seed
         )
 
 

@@ -33,6 +33,7 @@ INSTEAD = 4  # retained labels whose answers, averaged, stand for "anything else
 FORGET_ROWS = RETAIN_ROWS = 32  # of a batch
 NEIGHBOUR_SHARE = 0.5  # of a retain batch comes from the concept's neighbours
 NEIGHBOURS = 5
+NEIGHBOUR_DRAWS = 8  # noisy versions of each picture that tells who they are
 LABELS_COMPARED = 32  # at most
 #: How far past "anything else" the forget term aims, as a share of the way there: the retain terms
 #: hold it back, and a name that says a little is still a name.
@@ -185,7 +186,7 @@ class DiffusionFit:
         labels = self._labels_like_it()
         latents = family.encode(material.target.fit)
         rng = seeding.generator(self._seed, "neighbours")
-        noisy = noised(family, latents.repeat(8, 1, 1, 1), rng)
+        noisy = noised(family, latents.repeat(NEIGHBOUR_DRAWS, 1, 1, 1), rng)
         errors = []
         for label in labels:
             prompt = asking.plain_patterns(material)[0].filled(label)

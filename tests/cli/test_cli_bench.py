@@ -13,7 +13,7 @@ def test_a_document_of_finished_runs_needs_finished_grids(run: Run, tmp_path: Pa
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("family", ["clip", "vlm"])
+@pytest.mark.parametrize("family", ["clip", "vlm", "speed"])
 @pytest.mark.parametrize("text", ["{}", "no JSON", '[{"suite": "clip"}]'])
 def test_a_file_without_rows_is_refused_before_anything_runs(
     run: Run, tmp_path: Path, family: str, text: str
@@ -30,8 +30,10 @@ def test_a_file_without_rows_is_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (("--size", "vit-b-33"), "unknown size vit-b-33; take one of reference, vit-s-32"),
-        (("--family", "diffusion"), "only clip is measured so far"),
+        (("--size", "vit-b-33"), "clip has no size vit-b-33; take one of reference, vit-s-32"),
+        (("--size", "sd-1.5"), "clip has no size sd-1.5"),
+        (("--family", "vlm", "--size", "vit-b-32"), "vlm has no size vit-b-32"),
+        (("--family", "gan"), "unknown family gan; take one of clip, diffusion, vlm"),
     ],
 )
 def test_what_cannot_be_weighed_is_refused_before_anything_runs(

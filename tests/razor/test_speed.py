@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from razor.bench import speed, speed_document
-from razor.bench.scripted import FORGOTTEN_AFTER, REPAIRED_AFTER, TOO_FAR, Script
-from razor.bench.speed import REFERENCE, Point, Row
+from razor.bench.scripted import TOO_FAR, Script
+from razor.bench.speed import Point, Row
+from razor.bench.weighed import REFERENCE
+from razor.bench.weighed_clip import PACE
 from razor.protocols import Reading
 
 POINTS = [Point(REFERENCE, method, 8, 6) for method in (None, "razor", "slug")]
@@ -28,7 +30,7 @@ def test_a_job_of_scripted_length_makes_so_many_passes_and_no_more(
     rows: dict[str | None, Row],
 ) -> None:
     cold, warm = rows["razor"]["cold_job"], rows["razor"]["warm_job"]
-    updates = 1 + 2 * FORGOTTEN_AFTER + REPAIRED_AFTER
+    updates = 1 + 2 * PACE.forgotten_after + PACE.repaired_after
     assert cold["backward_passes"] == updates + 1, "the retain gradient, once"
     assert warm["backward_passes"] == updates
     # A guard: whoever makes an edit read or look at more than it did has to say so here.
@@ -84,7 +86,7 @@ class Counting:
 
 def test_the_script_reads_for_real_and_answers_from_the_script() -> None:
     gauge = Counting()
-    script = Script(gauge, evaluations=6)
+    script = Script(gauge, 6, PACE)
     assert script.read(harm=False).remains(0.05) == 1.0
     harms = []
     for _ in range(6):
@@ -92,16 +94,16 @@ def test_the_script_reads_for_real_and_answers_from_the_script() -> None:
         if harms[-1] == 0:
             assert 0 < script.read(harm=False).remains(0.05) < 1
     assert harms == [1.0] * TOO_FAR + [0.0] * (6 - TOO_FAR)
-    left = [script.read(harm=False).remains(0.05) for _ in range(FORGOTTEN_AFTER)]
+    left = [script.read(harm=False).remains(0.05) for _ in range(PACE.forgotten_after)]
     assert left == sorted(left, reverse=True)
-    assert [value > 0 for value in left] == [True] * (FORGOTTEN_AFTER - 1) + [False]
+    assert [value > 0 for value in left] == [True] * (PACE.forgotten_after - 1) + [False]
     repaired = [script.harm()]
-    for _ in range(REPAIRED_AFTER):
+    for _ in range(PACE.repaired_after):
         script.read(harm=False)
         repaired.append(script.harm())
     assert repaired == sorted(repaired, reverse=True)
     assert repaired[-1] == 0.0 < repaired[-2]
     assert (gauge.read_times, gauge.harm_times) == (
-        1 + 6 - TOO_FAR + FORGOTTEN_AFTER + REPAIRED_AFTER,
-        6 + 1 + REPAIRED_AFTER,
+        1 + 6 - TOO_FAR + PACE.forgotten_after + PACE.repaired_after,
+        6 + 1 + PACE.repaired_after,
     )
