@@ -241,9 +241,10 @@ BETWEEN: Final[Mapping[str, str]] = {
 has one pass over the fit data for all units, an edit has {updates} updates, each with a batch of
 retained captions and one that names the target. They go through the text tower alone, the tower
 that is edited first; the pictures of the fit data need no gradient until it has failed, which is
-why some edits stay below what the floor allows for them. SLUG takes five gradients and ten
-readings, so on small data it stays cheaper: what many short updates spare the rest of the model
-is paid for in passes.""",
+why some edits stay below what the floor allows for them. SLUG scores both towers, so its first
+job on a version costs about as much; with that kept, its four gradients and ten readings are
+cheaper than any edit of many short updates: what these spare the rest of the model is paid for
+in passes.""",
     "diffusion": """Generators: text encoders are edited first, and a gradient of theirs comes back
 through the whole denoiser, whose layers are computed a second time on the way. An update shows
 the denoiser each retained latent twice, with its prompt and without, for the drift of guided

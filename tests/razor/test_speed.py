@@ -37,7 +37,8 @@ def test_a_job_of_scripted_length_makes_so_many_passes_and_no_more(
     assert cold["forward_passes"] <= 170
     assert warm["forward_passes"] <= cold["forward_passes"] - 2
     assert cold["edit_rows"]["text forward"] <= 5400
-    assert cold["edit_rows"].get("image forward", 0) <= 30, "an edit of the text tower"
+    # Of the text tower: sixteen augmented pictures are looked at for scoring, none for an update.
+    assert cold["edit_rows"].get("image forward", 0) <= 32
 
 
 def test_slug_reads_as_often_as_was_published(rows: dict[str | None, Row]) -> None:
