@@ -106,14 +106,15 @@ def ratio_to_floor(row: Row, job: str = "cold_job") -> float:
     return edit(row, job) / floor(row, job)
 
 
+def job_seconds(row: Row, job: str) -> float:
+    """What a job took: computed seconds, where the row has them."""
+    computed = row[job].get("phase_processor_seconds", {})
+    return float(sum(computed.values()) or row[job]["seconds"])
+
+
 def ratio_to_slug(razor: Row, slug: Row, job: str) -> float:
-    """RAZOR's job over SLUG's: what was computed, where both rows say so."""
-
-    def seconds(row: Row) -> float:
-        computed = row[job].get("phase_processor_seconds", {})
-        return float(sum(computed.values()) or row[job]["seconds"])
-
-    return seconds(razor) / seconds(slug)
+    """RAZOR's job over SLUG's."""
+    return job_seconds(razor, job) / job_seconds(slug, job)
 
 
 def memory(row: Row, plain: Row) -> float:

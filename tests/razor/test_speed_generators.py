@@ -106,3 +106,13 @@ def test_shapes_are_as_large_as_the_models_that_they_stand_for(
     shapes: Any, size: str, weights: float
 ) -> None:
     assert shapes.need(size).weights / 4 == pytest.approx(weights, rel=0.001)
+
+
+def test_a_shortened_run_is_not_weighed_against_a_search_of_published_length(rows: Rows) -> None:
+    def asked(razor: Row) -> list[str]:
+        return [each[0] for each in speed_document._checks(razor, rows["slug"], rows[None])]
+
+    razor = rows["razor"]
+    assert not any("SLUG" in what for what in asked(razor))
+    assert "edit / floor" in asked(razor)
+    assert any("SLUG" in what for what in asked({**razor, "reduced": False}))
