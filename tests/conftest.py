@@ -35,6 +35,8 @@ LONG = (
     "test_reference_vlm.py",
     "test_reference_diffusion.py",
     "test_vlm.py",
+    "test_speed_generators.py",
+    "test_speed.py",
     "test_painted_attacks.py",
     "test_diffusion_kinds.py",
     "test_reference.py",

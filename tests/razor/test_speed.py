@@ -15,6 +15,8 @@ from razor.bench.weighed_clip import PACE
 from razor.protocols import Reading
 
 POINTS = [Point(REFERENCE, method, 8, 6) for method in (None, "razor", "slug")]
+#: Of a whole module: three jobs, each in a process of its own.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
